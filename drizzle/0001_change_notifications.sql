@@ -1,0 +1,27 @@
+-- Every change that a verdict depends on is told to every instance in the change's own
+-- transaction. A trigger does it, so that no path can forget: not a cascade, not an
+-- operator in psql. Payload: "key:<uuid>" or "user:<id>".
+CREATE FUNCTION latchkey_notify_api_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify('latchkey_changes', 'key:' || coalesce(NEW.id, OLD.id));
+  RETURN NULL;
+END $$;
+--> statement-breakpoint
+CREATE FUNCTION latchkey_notify_user() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify('latchkey_changes', 'user:' || coalesce(NEW.id, OLD.id));
+  RETURN NULL;
+END $$;
+--> statement-breakpoint
+CREATE TRIGGER api_keys_notify AFTER INSERT OR UPDATE OR DELETE ON "api_keys"
+  FOR EACH ROW EXECUTE FUNCTION latchkey_notify_api_key();
+--> statement-breakpoint
+CREATE TRIGGER users_notify AFTER INSERT OR DELETE ON "users"
+  FOR EACH ROW EXECUTE FUNCTION latchkey_notify_user();
+--> statement-breakpoint
+-- Only what a principal shows: editing a bio must not empty caches.
+CREATE TRIGGER users_notify_update AFTER UPDATE OF "username", "is_staff", "is_active" ON "users"
+  FOR EACH ROW WHEN (
+    (OLD.username, OLD.is_staff, OLD.is_active) IS DISTINCT FROM (NEW.username, NEW.is_staff, NEW.is_active)
+  )
+  EXECUTE FUNCTION latchkey_notify_user();

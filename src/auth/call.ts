@@ -1,0 +1,85 @@
+/** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
+import type { DescMethod } from "@bufbuild/protobuf";
+import { type Code, type ContextKey, createContextKey } from "@connectrpc/connect";
+import { v7 as uuidv7 } from "uuid";
+import type { Verdict } from "./verdict.ts";
+
+/** What is known of an RPC while it runs. */
+export interface Call {
+  /** UUIDv7. */
+  readonly id: string;
+  readonly method: DescMethod;
+  /** "grpc", "grpc-web" or "connect". */
+  readonly protocol: string;
+  /** Milliseconds since the epoch. */
+  readonly startedAtMs: number;
+  /** On the clock of performance.now(). */
+  readonly startedMs: number;
+  readonly requestId: string;
+  readonly userAgent: string;
+  /** IP address; undefined where the host does not tell. */
+  readonly peerAddress: string | undefined;
+  /** Undefined until the verdict. */
+  verdict: Verdict | undefined;
+}
+
+/** An RPC that ended, however it ended. */
+export interface EndedCall extends Readonly<Call> {
+  /** 0: ok. */
+  readonly code: Code | 0;
+  readonly durationUs: number;
+  /** The message that the caller was told; undefined for ok. */
+  readonly errorMessage: string | undefined;
+  /** Body bytes; undefined where the host does not tell. */
+  readonly requestBytes: number | undefined;
+  readonly responseBytes: number | undefined;
+}
+
+/** Counts and logs calls. May be called concurrently. */
+export interface CallRecorder {
+  /** False: nothing can be recorded now and recording is a condition of answering. */
+  accepts(): boolean;
+  /**
+   * Takes a call. Answers with a promise where the call may be answered only once
+   * it is committed; the promise rejects where that failed.
+   */
+  record(call: EndedCall): undefined | Promise<void>;
+}
+
+/** Where a host that records calls itself puts the one that it began. */
+export const callKey: ContextKey<Call | undefined> = createContextKey<Call | undefined>(undefined, {
+  description: "latchkey call",
+});
+
+const maxUserAgentLength = 512;
+
+/** Begins a call. What comes from headers is cut to length; a request id of odd shape is replaced. */
+export function beginCall(begin: {
+  method: DescMethod;
+  protocol: string;
+  requestId: string | null | undefined;
+  userAgent: string | null | undefined;
+  peerAddress?: string | undefined;
+}): Call {
+  const id = uuidv7();
+  const given = begin.requestId;
+  return {
+    id,
+    method: begin.method,
+    protocol: begin.protocol,
+    startedAtMs: Date.now(),
+    startedMs: performance.now(),
+    requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : id,
+    userAgent: (begin.userAgent ?? "").slice(0, maxUserAgentLength),
+    peerAddress: begin.peerAddress,
+    verdict: undefined,
+  };
+}
+
+/** Ends a call. */
+export function endCall(
+  call: Call,
+  end: Pick<EndedCall, "code" | "errorMessage" | "requestBytes" | "responseBytes">,
+): EndedCall {
+  return { ...call, ...end, durationUs: Math.round((performance.now() - call.startedMs) * 1000) };
+}

@@ -1,0 +1,58 @@
+/** What a request carries to identify its caller, before anyone has verified it. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { hashToken, isToken } from "./token.ts";
+
+/** A credential as it was read: at most its hash, never the token. */
+export type Credential =
+  | { readonly kind: "none" }
+  | { readonly kind: "malformed" }
+  | { readonly kind: "secret_key" }
+  | { readonly kind: "api_key"; readonly hash: string };
+
+export interface CredentialOptions {
+  /** Lower case. */
+  apiKeyHeader: string;
+  tokenPrefix: string;
+  /** Undefined: none is accepted. */
+  secretKey: string | undefined;
+}
+
+/** Reads one header by its lower-case name; what Headers and Node's raw headers both offer. */
+export type ReadHeader = (name: string) => string | null | undefined;
+
+/**
+ * Reads the credential of a request: the API key header, else
+ * `authorization: Bearer …` (RFC 6750, section 2.1; the scheme without regard to
+ * case, RFC 9110, section 11.1). The same one in both is one; two different ones
+ * are malformed. Another authorization scheme is none of ours and counts as none.
+ */
+export function createCredentialReader(options: CredentialOptions): (header: ReadHeader) => Credential {
+  const { apiKeyHeader, tokenPrefix } = options;
+  const secretDigest = options.secretKey === undefined ? undefined : digest(options.secretKey);
+
+  return (header) => {
+    const fromHeader = header(apiKeyHeader) ?? undefined;
+    const fromBearer = bearer(header("authorization"));
+    if (fromHeader !== undefined && fromBearer !== undefined && fromHeader !== fromBearer) {
+      return { kind: "malformed" };
+    }
+    const value = fromHeader ?? fromBearer;
+    if (value === undefined) return { kind: "none" };
+    // Digests have one length whatever was sent, and are compared in constant time.
+    if (secretDigest !== undefined && timingSafeEqual(digest(value), secretDigest)) {
+      return { kind: "secret_key" };
+    }
+    if (!isToken(value, tokenPrefix)) return { kind: "malformed" };
+    return { kind: "api_key", hash: hashToken(value) };
+  };
+}
+
+/** The value after "Bearer"; "" when the scheme came alone, which is a malformed credential, not none. */
+function bearer(authorization: string | null | undefined): string | undefined {
+  const match = authorization?.match(/^bearer(?:\s+|$)(.*)$/i);
+  return match?.[1];
+}
+
+function digest(value: string): Buffer {
+  return createHash("sha256").update(value).digest();
+}

@@ -1,0 +1,46 @@
+/** What `auth/` asks of those who keep keys and users. It knows no more of them. */
+
+/** What a key grants, and whether it still does. The answer to a look-up by hash. */
+export interface Grant {
+  readonly apiKeyId: string;
+  readonly userId: bigint;
+  readonly username: string;
+  readonly isStaff: boolean;
+  /** False: the user is disabled. */
+  readonly isActive: boolean;
+  /** Milliseconds since the epoch; undefined: never. */
+  readonly expiresAtMs: number | undefined;
+  readonly revokedAtMs: number | undefined;
+  /** Method patterns; empty: all that the user may call. */
+  readonly allowedMethods: readonly string[];
+}
+
+/** The user whom the secret key signs in. */
+export interface StaffUser {
+  readonly userId: bigint;
+  readonly username: string;
+}
+
+/** No verdict can be had: the database does not answer and what is cached is too old. */
+export class GrantsUnavailableError extends Error {
+  override name = "GrantsUnavailableError";
+}
+
+/**
+ * Looks grants up. May be called concurrently. Answers at once, without a
+ * promise, from memory. Throws or rejects with {@link GrantsUnavailableError}.
+ */
+export interface GrantSource {
+  /** The grant of the key with this hash (see `hashToken`); undefined: there is no such key. */
+  find(hash: string): Grant | undefined | Promise<Grant | undefined>;
+  /** The active staff user with the lowest id; undefined: there is none. */
+  firstStaffUser(): StaffUser | undefined | Promise<StaffUser | undefined>;
+  /** Calls back after each change that may turn a verdict. Returns how to stop. */
+  onChange(listener: (change: GrantChange) => void): () => void;
+}
+
+/** What changed: one key, one user, or, after a gap in what could be heard, anything. */
+export type GrantChange =
+  | { readonly kind: "key"; readonly apiKeyId: string }
+  | { readonly kind: "user"; readonly userId: bigint }
+  | { readonly kind: "all" };

@@ -1,0 +1,51 @@
+/** What each method requires of its caller. */
+import { type DescMethod, getOption, hasOption } from "@bufbuild/protobuf";
+import { AccessLevel, access, service_access } from "../gen/latchkey/v1/access_pb.js";
+
+/** From least to most: see `latchkey/v1/access.proto`. */
+export type AccessRequirement = "public" | "optional" | "authenticated" | "staff";
+
+export interface PolicyOptions {
+  /** Methods that declare nothing need a principal. */
+  requireAuth: boolean;
+  /** `package.Service/Method` or `package.Service/*`: public, whatever they declare. */
+  publicMethods: readonly string[];
+}
+
+const byLevel: Readonly<Partial<Record<AccessLevel, AccessRequirement>>> = {
+  [AccessLevel.PUBLIC]: "public",
+  [AccessLevel.OPTIONAL]: "optional",
+  [AccessLevel.AUTHENTICATED]: "authenticated",
+  [AccessLevel.STAFF]: "staff",
+};
+
+/** Says what a method requires: listed as public, else its own option, else its service's, else the default. */
+export type Policy = (method: DescMethod) => AccessRequirement;
+
+/** Creates a policy. Each method is worked out once. */
+export function createPolicy(options: PolicyOptions): Policy {
+  const publicMethods = new Set(options.publicMethods);
+  const known = new Map<DescMethod, AccessRequirement>();
+
+  function requirement(method: DescMethod): AccessRequirement {
+    const service = method.parent.typeName;
+    if (publicMethods.has(`${service}/*`) || publicMethods.has(`${service}/${method.name}`)) return "public";
+    return declaredAccess(method) ?? (options.requireAuth ? "authenticated" : "optional");
+  }
+
+  return (method) => {
+    const before = known.get(method);
+    if (before !== undefined) return before;
+    const required = requirement(method);
+    known.set(method, required);
+    return required;
+  };
+}
+
+/** What a method's proto declares, itself or through its service; undefined: nothing. */
+export function declaredAccess(method: DescMethod): AccessRequirement | undefined {
+  const own = hasOption(method, access) ? byLevel[getOption(method, access).level] : undefined;
+  if (own !== undefined) return own;
+  const service = method.parent;
+  return hasOption(service, service_access) ? byLevel[getOption(service, service_access).level] : undefined;
+}

@@ -1,0 +1,172 @@
+/** Policy and credential together: the one function that every entrance asks. */
+import type { DescMethod } from "@bufbuild/protobuf";
+import type { Credential } from "./credential.ts";
+import { type Grant, type GrantSource, GrantsUnavailableError, type StaffUser } from "./grant.ts";
+import { matchesAny } from "./method-pattern.ts";
+import type { AccessRequirement, Policy } from "./policy.ts";
+import type { Principal } from "./principal.ts";
+
+/** Why a verdict refused. */
+export type DenialReason =
+  | "MISSING"
+  | "MALFORMED"
+  | "UNKNOWN"
+  | "REVOKED"
+  | "EXPIRED"
+  | "USER_DISABLED"
+  | "STAFF_REQUIRED"
+  | "METHOD_NOT_ALLOWED"
+  | "UNAVAILABLE";
+
+/** What kind of credential came, whatever became of it. */
+export type CredentialKind = "none" | "api_key" | "secret_key";
+
+/** Whom the credential names, verified or not: for the request log, never for access. */
+export interface Subject {
+  readonly userId: bigint;
+  readonly apiKeyId: string | undefined;
+}
+
+export interface Verdict {
+  /** Undefined: the RPC may go on. */
+  readonly denial: DenialReason | undefined;
+  /** When the key was revoked or expired, for those denials; milliseconds since the epoch. */
+  readonly deniedSinceMs?: number | undefined;
+  /** Undefined: anonymous. Also set where the principal is known but may not. */
+  readonly principal: Principal | undefined;
+  readonly subject: Subject | undefined;
+  readonly credentialKind: CredentialKind;
+}
+
+export interface VerdictOptions {
+  /** False: every method is open and nobody is looked up. */
+  authEnabled: boolean;
+  policy: Policy;
+  grants: GrantSource;
+  /** Milliseconds since the epoch; default Date.now. */
+  now?: () => number;
+}
+
+/**
+ * Decides whether a credential may call a method. May be called concurrently;
+ * answers without a promise when the grant is in memory. Never throws for a
+ * missing grant source: that is the denial UNAVAILABLE.
+ */
+export type Decide = (method: DescMethod, credential: Credential) => Verdict | Promise<Verdict>;
+
+const anonymous: Verdict = {
+  denial: undefined,
+  principal: undefined,
+  subject: undefined,
+  credentialKind: "none",
+};
+
+export function createDecide(options: VerdictOptions): Decide {
+  const { policy, grants } = options;
+  const now = options.now ?? Date.now;
+
+  return (method, credential) => {
+    if (!options.authEnabled) return anonymous;
+    const required = policy(method);
+    const conclude = (verified: Verdict) => apply(required, verified);
+    switch (credential.kind) {
+      case "none":
+        return conclude(anonymous);
+      case "malformed":
+        return conclude(denied("MALFORMED", "api_key"));
+      case "secret_key":
+        return look(() => grants.firstStaffUser(), verifySecretKey, "secret_key", conclude);
+      case "api_key":
+        return look(
+          () => grants.find(credential.hash),
+          (grant) => verifyGrant(grant, method, now()),
+          "api_key",
+          conclude,
+        );
+    }
+  };
+}
+
+/** Runs a look-up, in memory or not, and turns its failure into the denial UNAVAILABLE. */
+function look<T>(
+  find: () => T | Promise<T>,
+  verify: (found: T) => Verdict,
+  kind: CredentialKind,
+  conclude: (verified: Verdict) => Verdict,
+): Verdict | Promise<Verdict> {
+  const failed = (error: unknown) => {
+    if (!(error instanceof GrantsUnavailableError)) throw error;
+    return conclude(denied("UNAVAILABLE", kind));
+  };
+  try {
+    const found = find();
+    if (!(found instanceof Promise)) return conclude(verify(found));
+    return found.then((value) => conclude(verify(value)), failed);
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+/** What the method requires of the verified credential. */
+function apply(required: AccessRequirement, verified: Verdict): Verdict {
+  const { denial, principal } = verified;
+  if (required === "public") {
+    // A bad credential counts as none; a good one, even of a key that leaves this method out, names its principal.
+    return { ...verified, denial: undefined, deniedSinceMs: undefined };
+  }
+  if (denial !== undefined || required === "optional") return verified;
+  if (principal === undefined) return { ...verified, denial: "MISSING" };
+  if (required === "staff" && !principal.isStaff) return { ...verified, denial: "STAFF_REQUIRED" };
+  return verified;
+}
+
+function verifySecretKey(user: StaffUser | undefined): Verdict {
+  if (user === undefined) return denied("UNKNOWN", "secret_key");
+  return {
+    denial: undefined,
+    principal: {
+      userId: user.userId,
+      username: user.username,
+      isStaff: true,
+      credentialKind: "secret_key",
+      apiKeyId: undefined,
+    },
+    subject: { userId: user.userId, apiKeyId: undefined },
+    credentialKind: "secret_key",
+  };
+}
+
+function verifyGrant(grant: Grant | undefined, method: DescMethod, nowMs: number): Verdict {
+  if (grant === undefined) return denied("UNKNOWN", "api_key");
+  const subject = { userId: grant.userId, apiKeyId: grant.apiKeyId };
+  if (grant.revokedAtMs !== undefined) return denied("REVOKED", "api_key", subject, grant.revokedAtMs);
+  if (grant.expiresAtMs !== undefined && grant.expiresAtMs <= nowMs) {
+    return denied("EXPIRED", "api_key", subject, grant.expiresAtMs);
+  }
+  if (!grant.isActive) return denied("USER_DISABLED", "api_key", subject);
+  const principal: Principal = {
+    userId: grant.userId,
+    username: grant.username,
+    isStaff: grant.isStaff,
+    credentialKind: "api_key",
+    apiKeyId: grant.apiKeyId,
+  };
+  const allowed =
+    grant.allowedMethods.length === 0 ||
+    matchesAny(grant.allowedMethods, method.parent.typeName, method.name);
+  return {
+    denial: allowed ? undefined : "METHOD_NOT_ALLOWED",
+    principal,
+    subject,
+    credentialKind: "api_key",
+  };
+}
+
+function denied(
+  denial: DenialReason,
+  credentialKind: CredentialKind,
+  subject?: Subject,
+  deniedSinceMs?: number,
+): Verdict {
+  return { denial, deniedSinceMs, principal: undefined, subject, credentialKind };
+}

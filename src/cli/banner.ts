@@ -1,0 +1,57 @@
+/** What `latchkey serve` prints once it listens. */
+import type { AddressInfo } from "node:net";
+import type { Config } from "../config.ts";
+
+/** The banner. Its commands work as they are printed. */
+export function banner(
+  config: Config,
+  server: { address: AddressInfo; databaseDescription: string; secretKey: string | undefined },
+): string {
+  const host = reachableHost(server.address);
+  const authority = `${host.includes(":") ? `[${host}]` : host}:${server.address.port}`;
+  const tls = config.tlsCert !== undefined;
+  const url = `${tls ? "https" : "http"}://${authority}`;
+  const mode = !config.authEnabled ? "off" : config.requireAuth ? "required" : "optional";
+  const lines = [
+    "Latchkey is listening.",
+    "",
+    `  address         ${url}  (gRPC, gRPC-Web and Connect; HTTP/1.1 and HTTP/2${tls ? ", TLS" : ""})`,
+    `  database        ${server.databaseDescription}`,
+    `  authentication  ${mode}`,
+  ];
+  if (server.secretKey === undefined) {
+    lines.push("  secret key      not accepted; latchkey bootstrap creates the first staff user and key");
+  } else {
+    lines.push(`  secret key      ${server.secretKey}  (signs in as the first staff user; development only)`);
+    lines.push(...commands(config, url, authority, tls, server.secretKey));
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function commands(config: Config, url: string, authority: string, tls: boolean, secretKey: string): string[] {
+  const header = `-H '${config.apiKeyHeader}: ${secretKey}'`;
+  const curl = `curl ${tls ? "-k " : ""}${header} -H 'content-type: application/json'`;
+  const lines = [
+    "",
+    "Read a user:",
+    `  ${curl} -d '{"userId":"1"}' ${url}/api.users.UserService/GetUser`,
+    "",
+    "Create an API key; the answer holds its token, this once:",
+    `  ${curl} -d '{"userId":"2","name":"my first key"}' ${url}/latchkey.v1.ApiKeyService/CreateApiKey`,
+    "",
+    "See what was called:",
+    `  ${curl} -d '{"pageSize":5}' ${url}/latchkey.v1.RequestLogService/ListRequestLogs`,
+  ];
+  if (config.reflection) {
+    const grpcurl = tls ? "grpcurl -insecure" : "grpcurl -plaintext";
+    lines.push("", "The same over gRPC, where grpcurl is installed:");
+    lines.push(`  ${grpcurl} ${header} -d '{"user_id":1}' ${authority} api.users.UserService/GetUser`);
+  }
+  return lines;
+}
+
+/** An address that a command on this machine can call, where the server listens on all. */
+function reachableHost({ address }: AddressInfo): string {
+  if (address === "0.0.0.0") return "127.0.0.1";
+  return address === "::" ? "::1" : address;
+}

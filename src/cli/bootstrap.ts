@@ -1,0 +1,88 @@
+/** `latchkey bootstrap`: production's first staff user and key. */
+import { parseArgs } from "node:util";
+import { createToken, hashToken, tokenStart } from "../auth/token.ts";
+import type { Config } from "../config.ts";
+import { connect, database } from "../db/client.ts";
+import { migrate } from "../db/migrate.ts";
+import { openDatabase } from "../db/open.ts";
+import { createApiKey } from "../keys/store.ts";
+import { checkUsername } from "../users/service.ts";
+import { createUser, createUserStore } from "../users/store.ts";
+import { UsageError } from "./usage-error.ts";
+
+const help = `Usage: latchkey bootstrap --username NAME [--email ADDRESS]
+
+Creates a staff user and an API key for it, and prints the key's token, once.
+It owns the database for that long: set DATABASE_URL to the one that the server
+will use, or stop a server that runs on the embedded one.
+
+Example: latchkey bootstrap --username ada --email ada@example.com
+`;
+
+/** Runs the command. Prints the token on standard output and the rest on standard error. */
+export async function bootstrap(args: string[], config: Config): Promise<void> {
+  const { values } = readArgs(args);
+  if (values.help) {
+    process.stdout.write(help);
+    return;
+  }
+  if (values.username === undefined) throw new UsageError(`--username is missing\n\n${help}`);
+  const username = checkUsername(values.username);
+
+  const opened = await openDatabase({ ...config, onProgress: (text) => process.stderr.write(`${text}\n`) });
+  try {
+    await migrate(opened.address);
+    const client = connect(opened.address, { max: 1, purpose: "bootstrap", statementTimeoutMs: 10_000 });
+    try {
+      const db = database(client);
+      if ((await createUserStore(db).findByUsername(username)) !== undefined) {
+        throw new UsageError(`there is a user ${username} already: choose another --username`);
+      }
+      const token = createToken(config.tokenPrefix);
+      const key = await db.transaction(async (tx) => {
+        const user = await createUser(
+          tx,
+          { username, email: values.email ?? "", bio: "", isStaff: true },
+          {},
+        );
+        return createApiKey(
+          tx,
+          {
+            userId: user.id,
+            name: "bootstrap",
+            description: "The first key, made by latchkey bootstrap.",
+            type: "cli",
+            hash: hashToken(token),
+            start: tokenStart(token, config.tokenPrefix),
+            expiresAt: null,
+          },
+          {},
+        );
+      });
+      process.stderr.write(
+        `Created the staff user ${username} (id ${key.userId}) and the API key ${key.id}.\n`,
+      );
+      process.stderr.write("Its token is shown this once: keep it now.\n");
+      process.stdout.write(`${token}\n`);
+    } finally {
+      await client.end({ timeout: 5 });
+    }
+  } finally {
+    await opened.close();
+  }
+}
+
+function readArgs(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        username: { type: "string" },
+        email: { type: "string" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(`${error instanceof Error ? error.message : error}\n\n${help}`);
+  }
+}

@@ -1,0 +1,293 @@
+/** Every setting: its name, default, unit and check. Nothing else reads the environment. */
+
+/** What a server is made with. Names are those of the environment, in camelCase. */
+export interface Config {
+  /** Address to listen on. `HOST`, default 127.0.0.1. */
+  host: string;
+  /** Port to listen on; 0 takes a free one. `PORT`, default 50051. */
+  port: number;
+  /** Postgres 14 or newer; undefined: the embedded one. `DATABASE_URL`. */
+  databaseUrl: string | undefined;
+  /** Where LISTEN connects, when `databaseUrl` is a pooler's. `LATCHKEY_LISTEN_DATABASE_URL`, default the same. */
+  listenDatabaseUrl: string | undefined;
+  /** Holds the embedded database and the development secret key. `LATCHKEY_DATA_DIR`, default .latchkey. */
+  dataDir: string;
+  /** False opens every method and looks nobody up. `LATCHKEY_AUTH_ENABLED`, default true. */
+  authEnabled: boolean;
+  /** Methods that declare no access need a principal. `LATCHKEY_REQUIRE_AUTH`, default false. */
+  requireAuth: boolean;
+  /** Header that carries the token. `LATCHKEY_API_KEY_HEADER`, default x-api-key. */
+  apiKeyHeader: string;
+  /** `LATCHKEY_TOKEN_PREFIX`, default lk. Tokens of another prefix are refused. */
+  tokenPrefix: string;
+  /** `LATCHKEY_ACCEPT_SECRET_KEY`, default true; in production false, and true refuses to start. */
+  acceptSecretKey: boolean;
+  /** At least 16 characters; undefined in development: one is made. `LATCHKEY_SECRET_KEY`. */
+  secretKey: string | undefined;
+  /** Open to anyone, e.g. "api.users.UserService/GetUser" or "api.users.UserService/*". `LATCHKEY_PUBLIC_METHODS`. */
+  publicMethods: string[];
+  /** Serve gRPC reflection. `LATCHKEY_REFLECTION`, default true, in production false. */
+  reflection: boolean;
+  /** When an RPC is counted: see README. `LATCHKEY_USAGE_DURABILITY`, default batched. */
+  usageDurability: "batched" | "strict";
+  /** Request logs older than this are dropped. `LATCHKEY_LOG_RETENTION_DAYS`, default 30. */
+  logRetentionDays: number;
+  /** Log health and reflection RPCs too. `LATCHKEY_LOG_INFRASTRUCTURE`, default false. */
+  logInfrastructure: boolean;
+  /** No verdict rests on what is older than this. `LATCHKEY_CACHE_MAX_STALENESS_MS`, default 2000. */
+  cacheMaxStalenessMs: number;
+  /** While the database is down, cached keys answer for this long instead; 0: no longer than above. `LATCHKEY_CACHE_STALE_IF_ERROR_MS`, default 0. */
+  cacheStaleIfErrorMs: number;
+  /** Keys held in memory. `LATCHKEY_CACHE_MAX_ENTRIES`, default 100000. */
+  cacheMaxEntries: number;
+  /** Addresses or CIDR blocks whose x-forwarded-for is believed. `LATCHKEY_TRUSTED_PROXIES`. */
+  trustedProxies: string[];
+  /** Origins that browsers may call from; * is any. `LATCHKEY_CORS_ORIGINS`. */
+  corsOrigins: string[];
+  /** Paths of PEM files; both or neither. `LATCHKEY_TLS_CERT`, `LATCHKEY_TLS_KEY`. */
+  tlsCert: string | undefined;
+  tlsKey: string | undefined;
+  /** `LATCHKEY_MAX_MESSAGE_BYTES`, default 4194304, each way. */
+  maxMessageBytes: number;
+  /** `LATCHKEY_MAX_HEADER_BYTES`, default 16384. */
+  maxHeaderBytes: number;
+  /** HTTP/2 streams at once on one connection. `LATCHKEY_MAX_STREAMS_PER_CONNECTION`, default 256. */
+  maxStreamsPerConnection: number;
+  /** Stream resets that one connection may send at once, and a second. `LATCHKEY_STREAM_RESET_BURST`, 1000; `LATCHKEY_STREAM_RESET_RATE`, 33. */
+  streamResetBurst: number;
+  streamResetRate: number;
+  /** RPCs at once on this instance; more are answered resource_exhausted. `LATCHKEY_MAX_CONCURRENT_RPCS`, default 10000. */
+  maxConcurrentRpcs: number;
+  /** Longest deadline of a unary RPC, and its deadline when the client sets none; 0: none. `LATCHKEY_MAX_UNARY_MS`, default 60000. */
+  maxUnaryMs: number;
+  /** A stop waits this long for running RPCs. `LATCHKEY_SHUTDOWN_TIMEOUT_MS`, default 10000. */
+  shutdownTimeoutMs: number;
+  /** `LATCHKEY_LOG_LEVEL`: fatal, error, warn, info, debug, trace or silent; default info. */
+  logLevel: string;
+  /** `NODE_ENV` is production. */
+  production: boolean;
+}
+
+/** A setting that is unknown or malformed. The message names it and says what it takes. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+type Parse<T> = (value: string) => T;
+
+interface Setting<K extends keyof Config = keyof Config> {
+  env: string;
+  field: K;
+  parse: Parse<Config[K]>;
+  /** Undefined stands for "not set". */
+  fallback: (production: boolean) => Config[K];
+}
+
+function setting<K extends keyof Config>(
+  env: string,
+  field: K,
+  parse: Parse<Config[K]>,
+  fallback: Config[K] | ((production: boolean) => Config[K]),
+): Setting {
+  const byMode = typeof fallback === "function" ? fallback : () => fallback;
+  return { env, field, parse, fallback: byMode } as unknown as Setting;
+}
+
+const text: Parse<string> = (value) => value;
+
+const boolean: Parse<boolean> = (value) => {
+  if (/^(true|1|yes|on)$/i.test(value)) return true;
+  if (/^(false|0|no|off)$/i.test(value)) return false;
+  throw new ConfigError("must be true or false");
+};
+
+const list: Parse<string[]> = (value) =>
+  value
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+
+function integer(min: number, max: number): Parse<number> {
+  return (value) => {
+    const n = Number(value);
+    if (!/^\d+$/.test(value) || n < min || n > max) {
+      throw new ConfigError(`must be a whole number from ${min} to ${max}`);
+    }
+    return n;
+  };
+}
+
+function matching(pattern: RegExp, message: string): Parse<string> {
+  return (value) => {
+    if (!pattern.test(value)) throw new ConfigError(message);
+    return value;
+  };
+}
+
+function listOf(pattern: RegExp, message: string): Parse<string[]> {
+  return (value) => list(value).map(matching(pattern, message));
+}
+
+const databaseUrl = matching(
+  /^postgres(ql)?:\/\/\S+$/,
+  "must be a Postgres URL like postgres://user:password@host:5432/database",
+);
+
+const maxMs = 2 ** 31 - 1;
+
+const settings: readonly Setting[] = [
+  setting("HOST", "host", text, "127.0.0.1"),
+  setting("PORT", "port", integer(0, 65535), 50051),
+  setting("DATABASE_URL", "databaseUrl", databaseUrl, undefined),
+  setting("LATCHKEY_LISTEN_DATABASE_URL", "listenDatabaseUrl", databaseUrl, undefined),
+  setting("LATCHKEY_DATA_DIR", "dataDir", text, ".latchkey"),
+  setting("LATCHKEY_AUTH_ENABLED", "authEnabled", boolean, true),
+  setting("LATCHKEY_REQUIRE_AUTH", "requireAuth", boolean, false),
+  setting(
+    "LATCHKEY_API_KEY_HEADER",
+    "apiKeyHeader",
+    (value) =>
+      matching(
+        /^(?!authorization$)[a-z0-9][a-z0-9-]*$/i,
+        "must be the name of a header other than authorization",
+      )(value).toLowerCase(),
+    "x-api-key",
+  ),
+  setting(
+    "LATCHKEY_TOKEN_PREFIX",
+    "tokenPrefix",
+    matching(/^[a-z][a-z0-9_]{0,15}$/, "must start with a letter and hold at most 16 of a-z, 0-9 and _"),
+    "lk",
+  ),
+  setting("LATCHKEY_ACCEPT_SECRET_KEY", "acceptSecretKey", boolean, (production) => !production),
+  setting(
+    "LATCHKEY_SECRET_KEY",
+    "secretKey",
+    matching(/^[\x21-\x7e]{16,512}$/, "must be 16 to 512 visible ASCII characters"),
+    undefined,
+  ),
+  setting(
+    "LATCHKEY_PUBLIC_METHODS",
+    "publicMethods",
+    listOf(
+      /^[A-Za-z_][\w.]*\/([A-Za-z_]\w*|\*)$/,
+      "must list methods like package.Service/Method or package.Service/*, separated by commas",
+    ),
+    [],
+  ),
+  setting("LATCHKEY_REFLECTION", "reflection", boolean, (production) => !production),
+  setting(
+    "LATCHKEY_USAGE_DURABILITY",
+    "usageDurability",
+    matching(/^(batched|strict)$/, "must be batched or strict") as Parse<Config["usageDurability"]>,
+    "batched",
+  ),
+  setting("LATCHKEY_LOG_RETENTION_DAYS", "logRetentionDays", integer(1, 3650), 30),
+  setting("LATCHKEY_LOG_INFRASTRUCTURE", "logInfrastructure", boolean, false),
+  setting("LATCHKEY_CACHE_MAX_STALENESS_MS", "cacheMaxStalenessMs", integer(100, 60_000), 2000),
+  setting("LATCHKEY_CACHE_STALE_IF_ERROR_MS", "cacheStaleIfErrorMs", integer(0, maxMs), 0),
+  setting("LATCHKEY_CACHE_MAX_ENTRIES", "cacheMaxEntries", integer(1, 100_000_000), 100_000),
+  setting(
+    "LATCHKEY_TRUSTED_PROXIES",
+    "trustedProxies",
+    listOf(/^[0-9a-f.:]+(\/\d{1,3})?$/i, "must list IP addresses or CIDR blocks, separated by commas"),
+    [],
+  ),
+  setting(
+    "LATCHKEY_CORS_ORIGINS",
+    "corsOrigins",
+    listOf(
+      /^(\*|https?:\/\/[^/\s]+)$/,
+      "must list origins like https://app.example.com, or *, separated by commas",
+    ),
+    [],
+  ),
+  setting("LATCHKEY_TLS_CERT", "tlsCert", text, undefined),
+  setting("LATCHKEY_TLS_KEY", "tlsKey", text, undefined),
+  setting("LATCHKEY_MAX_MESSAGE_BYTES", "maxMessageBytes", integer(1024, 2 ** 31 - 1), 4 * 1024 * 1024),
+  setting("LATCHKEY_MAX_HEADER_BYTES", "maxHeaderBytes", integer(1024, 1024 * 1024), 16 * 1024),
+  setting("LATCHKEY_MAX_STREAMS_PER_CONNECTION", "maxStreamsPerConnection", integer(1, 2 ** 31 - 1), 256),
+  setting("LATCHKEY_STREAM_RESET_BURST", "streamResetBurst", integer(1, 2 ** 31 - 1), 1000),
+  setting("LATCHKEY_STREAM_RESET_RATE", "streamResetRate", integer(1, 2 ** 31 - 1), 33),
+  setting("LATCHKEY_MAX_CONCURRENT_RPCS", "maxConcurrentRpcs", integer(1, 2 ** 31 - 1), 10_000),
+  setting("LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", integer(0, maxMs), 60_000),
+  setting("LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", integer(0, maxMs), 10_000),
+  setting(
+    "LATCHKEY_LOG_LEVEL",
+    "logLevel",
+    matching(
+      /^(fatal|error|warn|info|debug|trace|silent)$/,
+      "must be fatal, error, warn, info, debug, trace or silent",
+    ),
+    "info",
+  ),
+];
+
+/**
+ * Reads the settings from an environment.
+ *
+ * A name that starts with LATCHKEY_ and is no setting, a value that a setting
+ * does not take, and settings that contradict each other throw a
+ * {@link ConfigError} that names them. An empty value counts as not set.
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const production = env.NODE_ENV === "production";
+  for (const name of Object.keys(env)) {
+    if (name.startsWith("LATCHKEY_") && !settings.some((s) => s.env === name)) {
+      throw new ConfigError(`${name} is not a setting. Did you mean ${nearest(name)}?`);
+    }
+  }
+  const config: Partial<Record<keyof Config, unknown>> = { production };
+  for (const { env: name, field, parse, fallback } of settings) {
+    const value = env[name];
+    if (value === undefined || value === "") {
+      config[field] = fallback(production);
+      continue;
+    }
+    try {
+      config[field] = parse(value);
+    } catch (error) {
+      // The value is left out: it may be a secret.
+      throw new ConfigError(`${name} ${error instanceof Error ? error.message : "is malformed"}`);
+    }
+  }
+  return checkConfig(config as unknown as Config);
+}
+
+/** The settings with their defaults, and the given ones over them. Checks what {@link readConfig} checks across settings. */
+export function withDefaults(options: Partial<Config>): Config {
+  const production = options.production ?? false;
+  const config: Partial<Record<keyof Config, unknown>> = { production };
+  for (const { field, fallback } of settings) config[field] = options[field] ?? fallback(production);
+  return checkConfig(config as unknown as Config);
+}
+
+function checkConfig(config: Config): Config {
+  if (config.production && config.acceptSecretKey) {
+    throw new ConfigError(
+      "LATCHKEY_ACCEPT_SECRET_KEY cannot be true with NODE_ENV=production: the secret key is a development shortcut. Use an API key: latchkey bootstrap creates the first.",
+    );
+  }
+  if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) {
+    throw new ConfigError("LATCHKEY_TLS_CERT and LATCHKEY_TLS_KEY must be set together");
+  }
+  if (config.listenDatabaseUrl !== undefined && config.databaseUrl === undefined) {
+    throw new ConfigError(
+      "LATCHKEY_LISTEN_DATABASE_URL needs DATABASE_URL: the embedded database has no pooler",
+    );
+  }
+  return config;
+}
+
+/** The setting whose name shares the longest beginning, or as good as that, the most characters. */
+function nearest(name: string): string {
+  const score = (other: string) => {
+    let same = 0;
+    while (same < name.length && name[same] === other[same]) same++;
+    return same * 100 - Math.abs(other.length - name.length);
+  };
+  return settings
+    .map((s) => s.env)
+    .filter((env) => env.startsWith("LATCHKEY_"))
+    .reduce((best, env) => (score(env) > score(best) ? env : best));
+}

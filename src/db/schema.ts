@@ -1,0 +1,264 @@
+/**
+ * The tables. Each says what it holds, and each index which query it serves.
+ *
+ * `request_logs` is partitioned by day, which Drizzle cannot declare: its
+ * migration adds the PARTITION BY by hand, and {@link ./partitions.ts} the days.
+ */
+import { sql } from "drizzle-orm";
+import {
+  bigint,
+  boolean,
+  check,
+  customType,
+  index,
+  inet,
+  integer,
+  jsonb,
+  pgEnum,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
+
+const bytea = customType<{ data: Buffer }>({ dataType: () => "bytea" });
+const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 6 });
+
+export const apiKeyType = pgEnum("api_key_type", ["service", "cli", "webhook", "internal", "development"]);
+
+export const revocationReason = pgEnum("revocation_reason", [
+  "unspecified",
+  "unused",
+  "rotated",
+  "compromised",
+  "user_ended",
+]);
+
+/** Whom a credential signs in. */
+export const users = pgTable(
+  "users",
+  {
+    id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
+    username: text("username").notNull(),
+    email: text("email").notNull().default(""),
+    bio: text("bio").notNull().default(""),
+    isStaff: boolean("is_staff").notNull().default(false),
+    /** False: disabled. Every credential of the user is refused. */
+    isActive: boolean("is_active").notNull().default(true),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+  },
+  (t) => [
+    // A username is taken without regard to case.
+    uniqueIndex("users_username_key").on(sql`lower(${t.username})`),
+    // The secret key signs in as the first active staff user; the last one cannot be removed.
+    index("users_active_staff_idx").on(t.id).where(sql`${t.isStaff} AND ${t.isActive}`),
+  ],
+);
+
+/** API keys. What an RPC changes of a key is in `api_key_usage`, so that counting never touches this row. */
+export const apiKeys = pgTable(
+  "api_keys",
+  {
+    /** UUIDv7: the order of ids is the order of creation. */
+    id: uuid("id").primaryKey(),
+    userId: bigint("user_id", { mode: "bigint" })
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    name: text("name").notNull(),
+    description: text("description").notNull().default(""),
+    type: apiKeyType("type").notNull(),
+    /** SHA-256 of the token. */
+    hash: bytea("hash").notNull(),
+    /** The token's first characters, to recognise it by. */
+    start: text("start").notNull(),
+    /** Method patterns; empty: whatever the user may call. */
+    allowedMethods: text("allowed_methods").array().notNull().default([]),
+    /** CIDR blocks; empty: from anywhere. */
+    allowedAddresses: text("allowed_addresses").array().notNull().default([]),
+    expiresAt: instant("expires_at"),
+    revokedAt: instant("revoked_at"),
+    revocationReason: revocationReason("revocation_reason"),
+    revocationNote: text("revocation_note"),
+    /** The key that this one replaced by rotation. */
+    rotatedFrom: uuid("rotated_from"),
+    createdBy: bigint("created_by", { mode: "bigint" }).references(() => users.id, { onDelete: "set null" }),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+  },
+  (t) => [
+    // The look-up of a verdict.
+    uniqueIndex("api_keys_hash_key").on(t.hash),
+    // One user's keys, newest first.
+    index("api_keys_user_idx").on(t.userId, t.id),
+    // Keys that expire soon.
+    index("api_keys_expires_idx").on(t.expiresAt).where(sql`${t.expiresAt} IS NOT NULL`),
+    // What a key was rotated into.
+    index("api_keys_rotated_from_idx").on(t.rotatedFrom).where(sql`${t.rotatedFrom} IS NOT NULL`),
+  ],
+);
+
+/** What each key has used: one narrow row a key, updated in place (no index on what changes keeps it HOT). */
+export const apiKeyUsage = pgTable("api_key_usage", {
+  apiKeyId: uuid("api_key_id")
+    .primaryKey()
+    .references(() => apiKeys.id, { onDelete: "cascade" }),
+  requestCount: bigint("request_count", { mode: "bigint" }).notNull().default(sql`0`),
+  lastUsedAt: instant("last_used_at"),
+});
+
+/**
+ * One row for each RPC that ended. Partitioned by day on `time`. Users, keys and
+ * instances are named by id without a foreign key: the log outlives them.
+ */
+export const requestLogs = pgTable(
+  "request_logs",
+  {
+    /** When the RPC began. */
+    time: instant("time").notNull(),
+    /** UUIDv7, made by the instance that answered; with `time`, the order of the listing. */
+    id: uuid("id").notNull(),
+    service: text("service").notNull(),
+    method: text("method").notNull(),
+    protocol: text("protocol").notNull(),
+    /** google.rpc.Code. */
+    code: smallint("code").notNull(),
+    denialReason: text("denial_reason"),
+    userId: bigint("user_id", { mode: "bigint" }),
+    apiKeyId: uuid("api_key_id"),
+    credentialKind: text("credential_kind").notNull(),
+    durationUs: bigint("duration_us", { mode: "bigint" }).notNull(),
+    requestBytes: bigint("request_bytes", { mode: "bigint" }),
+    responseBytes: bigint("response_bytes", { mode: "bigint" }),
+    peerAddress: inet("peer_address"),
+    userAgent: text("user_agent").notNull().default(""),
+    requestId: text("request_id").notNull(),
+    instanceId: uuid("instance_id").notNull(),
+    errorMessage: text("error_message"),
+    traceId: text("trace_id"),
+  },
+  (t) => [
+    primaryKey({ columns: [t.time, t.id] }),
+    // One key's rows, newest first.
+    index("request_logs_api_key_idx").on(t.apiKeyId, t.time, t.id),
+    // One user's rows, newest first.
+    index("request_logs_user_idx").on(t.userId, t.time, t.id),
+  ],
+);
+
+/** What both rollups count; `period_s` is the length of the bucket that starts at `bucket`. */
+const rollupColumns = () => ({
+  /** 60 or 3600. */
+  periodS: integer("period_s").notNull(),
+  bucket: instant("bucket").notNull(),
+  service: text("service").notNull(),
+  method: text("method").notNull(),
+  code: smallint("code").notNull(),
+  requests: bigint("requests", { mode: "bigint" }).notNull(),
+  durationUs: bigint("duration_us", { mode: "bigint" }).notNull(),
+  requestBytes: bigint("request_bytes", { mode: "bigint" }).notNull(),
+  responseBytes: bigint("response_bytes", { mode: "bigint" }).notNull(),
+  /** Counts by latency bucket (usage/histogram.ts), trailing zeros left out; merged by adding. */
+  latency: integer("latency").array().notNull(),
+});
+
+/** Requests by method, code and denial reason: the overview, whatever the number of keys. */
+export const methodRollups = pgTable(
+  "method_rollups",
+  { ...rollupColumns(), denialReason: text("denial_reason").notNull().default("") },
+  (t) => [primaryKey({ columns: [t.periodS, t.bucket, t.service, t.method, t.code, t.denialReason] })],
+);
+
+/** Requests by key: one key's or one user's traffic. */
+export const keyRollups = pgTable(
+  "key_rollups",
+  {
+    ...rollupColumns(),
+    apiKeyId: uuid("api_key_id").notNull(),
+    userId: bigint("user_id", { mode: "bigint" }).notNull(),
+  },
+  (t) => [
+    // One key's series; and where the writer merges.
+    primaryKey({ columns: [t.apiKeyId, t.periodS, t.bucket, t.service, t.method, t.code] }),
+    // One user's series.
+    index("key_rollups_user_idx").on(t.userId, t.periodS, t.bucket),
+    // The busiest keys of a range; and thinning by age.
+    index("key_rollups_bucket_idx").on(t.periodS, t.bucket),
+  ],
+);
+
+/** The console's sessions. The cookie's value is stored only as its hash. */
+export const sessions = pgTable(
+  "sessions",
+  {
+    id: uuid("id").primaryKey(),
+    hash: bytea("hash").notNull(),
+    userId: bigint("user_id", { mode: "bigint" })
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    /** The key that signed in; null: the secret key. The session ends with it. */
+    apiKeyId: uuid("api_key_id").references(() => apiKeys.id, { onDelete: "cascade" }),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    expiresAt: instant("expires_at").notNull(),
+    peerAddress: inet("peer_address"),
+    userAgent: text("user_agent").notNull().default(""),
+  },
+  (t) => [
+    // The look-up of a verdict.
+    uniqueIndex("sessions_hash_key").on(t.hash),
+    // Ending the sessions of a user or a key with it.
+    index("sessions_user_idx").on(t.userId),
+    index("sessions_api_key_idx").on(t.apiKeyId),
+    // Sweeping out what has expired.
+    index("sessions_expires_idx").on(t.expiresAt),
+  ],
+);
+
+/** Who changed which key or user. Written in the change's own transaction; holds no token and no hash. */
+export const auditEvents = pgTable(
+  "audit_events",
+  {
+    id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
+    time: instant("time").notNull().defaultNow(),
+    /** Null: the bootstrap command or the server itself. */
+    actorUserId: bigint("actor_user_id", { mode: "bigint" }),
+    actorApiKeyId: uuid("actor_api_key_id"),
+    /** E.g. "api_key.create". */
+    action: text("action").notNull(),
+    targetUserId: bigint("target_user_id", { mode: "bigint" }),
+    targetApiKeyId: uuid("target_api_key_id"),
+    before: jsonb("before"),
+    after: jsonb("after"),
+    peerAddress: inet("peer_address"),
+    requestId: text("request_id"),
+  },
+  (t) => [
+    // What happened to one key, to one user, and what one user did; newest first.
+    index("audit_events_target_api_key_idx").on(t.targetApiKeyId, t.id),
+    index("audit_events_target_user_idx").on(t.targetUserId, t.id),
+    index("audit_events_actor_user_idx").on(t.actorUserId, t.id),
+    // A time range.
+    index("audit_events_time_idx").on(t.time),
+  ],
+);
+
+/**
+ * The instances that write usage. `last_batch` is the number of the newest batch
+ * that was committed: a batch sent again after a lost answer is not counted twice.
+ */
+export const instances = pgTable(
+  "instances",
+  {
+    id: uuid("id").primaryKey(),
+    hostname: text("hostname").notNull(),
+    pid: integer("pid").notNull(),
+    version: text("version").notNull(),
+    startedAt: instant("started_at").notNull(),
+    seenAt: instant("seen_at").notNull(),
+    lastBatch: bigint("last_batch", { mode: "bigint" }).notNull().default(sql`0`),
+  },
+  (t) => [check("instances_last_batch_check", sql`${t.lastBatch} >= 0`)],
+);

@@ -1,0 +1,183 @@
+/** Grants in memory: the steady state of verdicts, behind the fence. */
+import { LRUCache } from "lru-cache";
+import {
+  type Grant,
+  type GrantChange,
+  type GrantSource,
+  GrantsUnavailableError,
+  type StaffUser,
+} from "../auth/grant.ts";
+import type { Fence } from "./fence.ts";
+
+export interface GrantCacheOptions {
+  readGrant: (hash: string) => Promise<Grant | undefined>;
+  readFirstStaffUser: () => Promise<StaffUser | undefined>;
+  fence: Fence;
+  maxStalenessMs: number;
+  /** While the database fails, what is cached answers up to this long after the fence's last proof; 0: not past it. */
+  staleIfErrorMs: number;
+  maxEntries: number;
+}
+
+/** Tokens that no key has, remembered so that sending one again costs nothing. */
+const maxMisses = 10_000;
+/** Look-ups at once: beyond, there is no verdict to be had. Bounds what floods of unknown tokens can queue. */
+const maxLookups = 500;
+
+/**
+ * Creates the cache. While the fence is fresh it answers from memory; otherwise
+ * each look-up reads the database.
+ *
+ * Every change that is heard gets the next revision. A look-up notes the revision
+ * at which it began; if what it found has changed since, it is read again: a slow
+ * read can neither put back what a notification removed nor be answered with.
+ */
+export function createGrantCache(options: GrantCacheOptions): GrantSource {
+  const { fence } = options;
+  const grants = new LRUCache<string, Grant>({
+    max: options.maxEntries,
+    dispose: (grant, hash) => unindex(grant, hash),
+  });
+  const misses = new LRUCache<string, true>({ max: maxMisses });
+  const hashesByKey = new Map<string, string>();
+  const hashesByUser = new Map<bigint, Set<string>>();
+  let staff: { user: StaffUser | undefined } | undefined;
+
+  let revision = 0;
+  let allChangedAt = 0;
+  let anyKeyChangedAt = 0;
+  let anyUserChangedAt = 0;
+  /** Revisions of single changes; kept only while a look-up is under way. */
+  const changedAt = new Map<string | bigint, number>();
+  let lookups = 0;
+  const shared = new Map<string, Promise<Grant | undefined>>();
+
+  function index(grant: Grant, hash: string): void {
+    grants.set(hash, grant);
+    hashesByKey.set(grant.apiKeyId, hash);
+    const ofUser = hashesByUser.get(grant.userId);
+    if (ofUser === undefined) hashesByUser.set(grant.userId, new Set([hash]));
+    else ofUser.add(hash);
+  }
+
+  function unindex(grant: Grant, hash: string): void {
+    if (hashesByKey.get(grant.apiKeyId) === hash) hashesByKey.delete(grant.apiKeyId);
+    const ofUser = hashesByUser.get(grant.userId);
+    ofUser?.delete(hash);
+    if (ofUser?.size === 0) hashesByUser.delete(grant.userId);
+  }
+
+  fence.onChange((change: GrantChange) => {
+    revision++;
+    switch (change.kind) {
+      case "all":
+        allChangedAt = revision;
+        grants.clear();
+        misses.clear();
+        staff = undefined;
+        return;
+      case "key": {
+        anyKeyChangedAt = revision;
+        if (lookups > 0) changedAt.set(change.apiKeyId, revision);
+        // It may be a new key, of a token that was unknown until now.
+        misses.clear();
+        const hash = hashesByKey.get(change.apiKeyId);
+        if (hash !== undefined) grants.delete(hash);
+        return;
+      }
+      case "user":
+        anyUserChangedAt = revision;
+        if (lookups > 0) changedAt.set(change.userId, revision);
+        for (const hash of [...(hashesByUser.get(change.userId) ?? [])]) grants.delete(hash);
+        staff = undefined;
+    }
+  });
+
+  function changedSince(since: number, grant: Grant | undefined): boolean {
+    if (allChangedAt > since) return true;
+    if (grant === undefined) return anyKeyChangedAt > since;
+    return (changedAt.get(grant.apiKeyId) ?? 0) > since || (changedAt.get(grant.userId) ?? 0) > since;
+  }
+
+  /** Reads until nothing has changed meanwhile, within `maxStalenessMs`. */
+  async function readSettled<T>(
+    read: () => Promise<T>,
+    changed: (since: number, found: T) => boolean,
+  ): Promise<T> {
+    if (lookups >= maxLookups) throw new GrantsUnavailableError("too many look-ups at once");
+    lookups++;
+    const giveUp = new AbortController();
+    try {
+      const late = new Promise<never>((_, reject) => {
+        const timer = setTimeout(
+          () => reject(new GrantsUnavailableError("the database is too slow")),
+          options.maxStalenessMs,
+        );
+        giveUp.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+      });
+      for (;;) {
+        const since = revision;
+        const found = await Promise.race([read(), late]);
+        if (!changed(since, found)) return found;
+      }
+    } catch (error) {
+      if (error instanceof GrantsUnavailableError) throw error;
+      throw new GrantsUnavailableError("the database does not answer", { cause: error });
+    } finally {
+      giveUp.abort();
+      if (--lookups === 0) changedAt.clear();
+    }
+  }
+
+  /** What is cached, though the fence cannot vouch for it; only while the database fails and only where asked for. */
+  function staleIfError<T>(cached: T | undefined, error: unknown): T {
+    if (cached !== undefined && performance.now() - fence.provenAtMs() <= options.staleIfErrorMs)
+      return cached;
+    throw error;
+  }
+
+  async function readGrant(hash: string): Promise<Grant | undefined> {
+    const cached = grants.peek(hash);
+    try {
+      const fresh = fence.isFresh();
+      const grant = await readSettled(() => options.readGrant(hash), changedSince);
+      // While the fence is down, what changes next would not be heard.
+      if (!fresh || !fence.isFresh()) return grant;
+      if (grant === undefined) misses.set(hash, true);
+      else index(grant, hash);
+      return grant;
+    } catch (error) {
+      return staleIfError(cached, error);
+    }
+  }
+
+  return {
+    find(hash) {
+      // A read that began before a change which cannot be heard must not answer for one that begins after it.
+      if (!fence.isFresh()) return readGrant(hash);
+      const cached = grants.get(hash);
+      if (cached !== undefined) return cached;
+      if (misses.has(hash)) return undefined;
+      const underWay = shared.get(hash);
+      if (underWay !== undefined) return underWay;
+      const reading = readGrant(hash).finally(() => shared.delete(hash));
+      shared.set(hash, reading);
+      return reading;
+    },
+    async firstStaffUser() {
+      if (fence.isFresh() && staff !== undefined) return staff.user;
+      const cached = staff;
+      try {
+        const user = await readSettled(
+          options.readFirstStaffUser,
+          (since) => allChangedAt > since || anyUserChangedAt > since,
+        );
+        if (fence.isFresh()) staff = { user };
+        return user;
+      } catch (error) {
+        return staleIfError(cached, error).user;
+      }
+    },
+    onChange: (listener) => fence.onChange(listener),
+  };
+}

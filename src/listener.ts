@@ -1,0 +1,347 @@
+import {
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  Server,
+  type ServerResponse,
+} from "node:http";
+import {
+  constants,
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
+import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { sniff } from "./sniff.ts";
+
+/** How a port is listened to. Every limit is per connection unless it says otherwise. */
+export interface ListenerOptions {
+  /** PEM certificate chain and key: the port then speaks TLS (ALPN h2, http/1.1) beside plain text. */
+  tls?: { cert: string | Buffer; key: string | Buffer };
+  /** Bytes of headers that a request may carry: above, HTTP/1.1 answers 431, HTTP/2 resets the stream. */
+  maxHeaderBytes: number;
+  /** Streams that an HTTP/2 client may have open at once; further ones are refused (REFUSED_STREAM). */
+  maxStreamsPerConnection: number;
+  /** Streams that an HTTP/2 client may reset at once before its connection is ended with GOAWAY. */
+  streamResetBurst: number;
+  /** Resets a second by which the burst is replenished. */
+  streamResetRate: number;
+  /** Milliseconds from accept to the bytes that tell the protocol, and again for the TLS handshake. */
+  sniffTimeoutMs: number;
+  /** Milliseconds for an HTTP/1.1 request's headers to arrive, else 408; 0: no limit. */
+  headersTimeoutMs: number;
+  /** Milliseconds that an HTTP/1.1 connection may rest between two requests. Node adds a second of grace. */
+  keepAliveTimeoutMs: number;
+  /** Milliseconds for a whole HTTP/1.1 request to arrive, at least `headersTimeoutMs`; 0: no limit. */
+  requestTimeoutMs: number;
+  /**
+   * Milliseconds without a byte after which an HTTP/2 connection gets GOAWAY; streams that are open go on.
+   * Default 300,000; 0: never.
+   */
+  sessionIdleTimeoutMs?: number;
+  /** Connections over all protocols, above which new ones are closed at once. Default 0: no limit. */
+  maxConnections?: number;
+  /** Told of failures to accept a connection (such as EMFILE). Default: they are dropped. */
+  onAcceptError?: (error: Error) => void;
+}
+
+/** One port that speaks HTTP/1.1, HTTP/2 with prior knowledge and, with a certificate, both over TLS. */
+export interface Listener {
+  /** What Fastify's `serverFactory` returns. Its `close` drains as `Listener.close` does. */
+  readonly server: Server;
+  /** Open TCP connections. */
+  readonly connections: number;
+  /** Open HTTP/2 sessions. */
+  readonly sessions: number;
+  /**
+   * Stops accepting, sends GOAWAY to HTTP/2 sessions, closes idle HTTP/1.1 connections and lets running
+   * requests finish. Resolves when the last connection is gone: that may be never, see `destroy`. May be
+   * called more than once.
+   */
+  close(): Promise<void>;
+  /** Cuts every connection that is still open. It does not stop accepting: call `close` first. */
+  destroy(): void;
+}
+
+// How long a peer may take to close once this side has said all it will say.
+const LINGER_MS = 1_000;
+// An unread body up to this size is cheaper to read than a connection to open.
+const DISCARD_BYTES = 64 * 1024;
+const END_STREAM_POLL_MS = 20; // no event tells that a frame was sent
+const TCP_KEEPALIVE_MS = 60_000;
+const SESSION_IDLE_TIMEOUT_MS = 300_000;
+
+/**
+ * Creates a listener for `handler`, which gets HTTP/2 requests through Node's compatibility API, and requests
+ * with `Expect: 100-continue` before the client was told to go on: `100 Continue` is sent when it first reads
+ * the body. An address in use surfaces as the server's `error` event.
+ */
+export function createListener(options: ListenerOptions, handler: RequestListener): Listener {
+  const server = new OnePortServer(options, handler);
+  return {
+    server,
+    get connections() {
+      return server.sockets.size;
+    },
+    get sessions() {
+      return server.sessions.size;
+    },
+    // An error can only say that it is closed already; the event still comes when all has ended.
+    close: () => new Promise((resolve) => server.close(() => resolve())),
+    destroy: () => server.closeAllConnections(),
+  };
+}
+
+/**
+ * Marks a request whose body is not going to be read; call it before the response is written. An HTTP/1.1
+ * client that still has much to send is told that this is its connection's last response. Without the call,
+ * and on HTTP/2 with or without, the listener stops reading once the response is out all the same:
+ * HTTP/1.1 connections close, HTTP/2 streams get RST_STREAM(NO_ERROR) (RFC 9113, section 8.1).
+ */
+export function refuseBody(
+  req: IncomingMessage | Http2ServerRequest,
+  res: ServerResponse | Http2ServerResponse,
+): void {
+  const announce = req.httpVersionMajor === 1 && !req.complete && !res.headersSent;
+  if (announce && isUpload(req.headers)) res.setHeader("connection", "close");
+}
+
+/**
+ * The HTTP/1.1 server owns the port, so that its own timeouts, `clientError` and closing of idle connections
+ * work as Fastify expects of them, and passes on what is not HTTP/1.1.
+ */
+class OnePortServer extends Server {
+  readonly sockets = new Set<Socket>();
+  readonly sessions = new Set<ServerHttp2Session>();
+  readonly #undecided = new Set<Socket>();
+  /** HTTP/1.1 connections, each with the response to its latest request. */
+  readonly #http1 = new Map<Socket, ServerResponse | undefined>();
+  readonly #http2;
+  readonly #tls;
+  readonly #options: ListenerOptions;
+  readonly #handler: RequestListener;
+  readonly #serveHttp1: (socket: Socket) => void;
+  #draining = false;
+
+  constructor(options: ListenerOptions, handler: RequestListener) {
+    super({
+      maxHeaderSize: options.maxHeaderBytes,
+      headersTimeout: options.headersTimeoutMs,
+      keepAliveTimeout: options.keepAliveTimeoutMs,
+      requestTimeout: options.requestTimeoutMs,
+      connectionsCheckingInterval: checkingInterval(options),
+      requireHostHeader: true,
+      insecureHTTPParser: false,
+      noDelay: true,
+      // A peer that vanished without a word is noticed although it owes no bytes.
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEPALIVE_MS,
+    });
+    this.#options = options;
+    this.#handler = handler;
+    if (options.maxConnections) this.maxConnections = options.maxConnections;
+
+    const [serveHttp1] = this.listeners("connection") as ((socket: Socket) => void)[];
+    if (serveHttp1 === undefined) throw new Error("node:http no longer listens to its own connections");
+    this.#serveHttp1 = serveHttp1;
+    this.removeAllListeners("connection");
+    this.on("connection", (socket: Socket) => this.#accept(socket));
+    this.on("request", (req, res) => this.#onHttp1Request(req, res));
+    this.on("checkContinue", (req, res) => {
+      continueOnRead(req, res);
+      this.#onHttp1Request(req, res);
+    });
+    // Before it listens, an error (address in use) belongs to whoever called listen().
+    this.on("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
+
+    this.#http2 = this.#createHttp2();
+    this.#tls = options.tls && this.#createTls(options.tls);
+  }
+
+  override close(callback?: (error?: Error) => void): this {
+    super.close(callback);
+    this.#drain();
+    return this;
+  }
+
+  override closeAllConnections(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  #createHttp2() {
+    const { maxHeaderBytes, maxStreamsPerConnection, streamResetBurst, streamResetRate } = this.#options;
+    const idleMs = this.#options.sessionIdleTimeoutMs ?? SESSION_IDLE_TIMEOUT_MS;
+    const server = createHttp2Server({
+      settings: { maxConcurrentStreams: maxStreamsPerConnection, maxHeaderListSize: maxHeaderBytes },
+      streamResetBurst,
+      streamResetRate,
+    });
+    server.on("session", (session) => {
+      this.sessions.add(session);
+      session.once("close", () => this.sessions.delete(session));
+      if (idleMs > 0) session.setTimeout(idleMs, () => session.close());
+    });
+    server.on("stream", (stream) => stream.once("finish", dropUnread));
+    // The compatibility API's objects stand in for node:http's, as they do under Fastify with http2: true.
+    const handle = this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
+    server.on("request", handle);
+    server.on("checkContinue", (req, res) => {
+      continueOnRead(req.stream, res);
+      handle(req, res);
+    });
+    return server;
+  }
+
+  #createTls(credentials: { cert: string | Buffer; key: string | Buffer }) {
+    const server = createTlsServer({
+      ...credentials,
+      ALPNProtocols: ["h2", "http/1.1"],
+      handshakeTimeout: this.#options.sniffTimeoutMs,
+    });
+    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    server.on("secureConnection", (socket: TLSSocket) => {
+      endWithPeer(socket);
+      if (this.#draining) socket.destroy();
+      else if (socket.alpnProtocol === "h2") this.#http2.emit("connection", socket);
+      else this.#startHttp1(socket);
+    });
+    return server;
+  }
+
+  #accept(socket: Socket): void {
+    this.sockets.add(socket);
+    this.#undecided.add(socket);
+    socket.once("close", () => {
+      this.sockets.delete(socket);
+      this.#undecided.delete(socket);
+    });
+    // Whoever takes the socket over deals with its errors; between owners they must not end the process.
+    socket.on("error", () => {});
+    endWithPeer(socket);
+    sniff(socket, this.#options.sniffTimeoutMs, (protocol) => {
+      this.#undecided.delete(socket);
+      if (protocol === "http1") return this.#startHttp1(socket);
+      // A session does not end by itself when its client closes and the socket may stay half open.
+      socket.allowHalfOpen = false;
+      if (protocol === "http2") this.#http2.emit("connection", socket);
+      else if (this.#tls !== undefined) this.#tls.emit("connection", socket);
+      else socket.destroy();
+    });
+  }
+
+  #startHttp1(socket: Socket): void {
+    this.#http1.set(socket, undefined);
+    socket.once("close", () => this.#http1.delete(socket));
+    this.#serveHttp1.call(this, socket);
+  }
+
+  #onHttp1Request(req: IncomingMessage, res: ServerResponse): void {
+    this.#http1.set(req.socket, res);
+    if (this.#draining) res.setHeader("connection", "close");
+    if (isUpload(req.headers)) guardUpload(req, res);
+    this.#handler(req, res);
+  }
+
+  #drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    for (const socket of this.#undecided) socket.destroy();
+    for (const session of this.sessions) session.close();
+    for (const [socket, res] of this.#http1) {
+      if (res === undefined || res.writableFinished) this.#endUnlessAsked(socket, res);
+      else if (!res.headersSent) res.setHeader("connection", "close");
+      else {
+        // It promised to keep the connection; a request that was pipelined meanwhile is still answered.
+        res.once("finish", () => this.#http1.get(socket) === res && socket.destroySoon());
+      }
+    }
+  }
+
+  /** `super.close` ended what is idle; what is left may be in the middle of a request's headers. */
+  #endUnlessAsked(socket: Socket, latest: ServerResponse | undefined): void {
+    const end = () => this.#http1.get(socket) === latest && socket.destroy();
+    const timer = setTimeout(end, LINGER_MS);
+    socket.once("close", () => clearTimeout(timer));
+  }
+}
+
+/** Timeouts are looked for at this interval; node's own 30 s would round a short one up to it. */
+function checkingInterval({ headersTimeoutMs, requestTimeoutMs }: ListenerOptions): number {
+  const shortest = Math.min(headersTimeoutMs || Infinity, requestTimeoutMs || Infinity);
+  return Math.min(5_000, Math.max(50, shortest / 2));
+}
+
+/** Destroys a socket that has ended its side when the peer does not end the other. */
+function endWithPeer(socket: Socket): void {
+  socket.once("finish", () => {
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.once("close", () => clearTimeout(timer));
+  });
+}
+
+/** Sends `100 Continue` when the body is first read, so that a handler may refuse before it is sent. */
+function continueOnRead(body: Readable, res: ServerResponse | Http2ServerResponse): void {
+  const read = body._read;
+  body._read = (size) => {
+    body._read = read;
+    if (!res.headersSent) res.writeContinue();
+    body._read(size);
+  };
+}
+
+/** Whether a request announces a body that is not worth reading when nobody wants it. */
+function isUpload(headers: IncomingHttpHeaders): boolean {
+  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > DISCARD_BYTES;
+}
+
+/**
+ * Keeps node from reading what is left of a body after its response, and from destroying the socket under a
+ * client that is still sending: that resets the connection, and the response is lost on the way.
+ */
+function guardUpload(req: IncomingMessage, res: ServerResponse): void {
+  const { socket } = req;
+  res.prependOnceListener("finish", () => {
+    if (!req.complete && !socket.destroyed) abandonUpload(req, socket);
+  });
+  // A reader that stops half-way (`for await` with break) destroys the request, and node with it the socket.
+  const destroy = req._destroy;
+  req._destroy = (error, done) => {
+    if (error || req.complete || socket.destroyed) destroy.call(req, error, done);
+    else done();
+  };
+}
+
+/** Ends a connection in the middle of a request: nothing more reaches the parser, little more is read. */
+function abandonUpload(req: IncomingMessage, socket: Socket): void {
+  req._read = () => {}; // else discarding what is buffered resumes the socket
+  socket.removeAllListeners("data").removeAllListeners("end");
+  const limit = socket.bytesRead + DISCARD_BYTES;
+  socket.on("data", () => socket.bytesRead > limit && socket.pause());
+  socket.on("end", () => socket.destroy());
+  socket.once("close", () => req.destroy());
+  // node destroys the socket as soon as the last response is out; `endWithPeer` gives the client its time.
+  socket.destroySoon = () => socket.end();
+  socket.end();
+  socket.resume();
+}
+
+/**
+ * Ends what is left of an HTTP/2 request after its response: a client that still sends is stopped, and bytes
+ * that nobody read are dropped, without which node keeps the stream, and a session that is to close, for ever.
+ */
+function dropUnread(this: ServerHttp2Stream): void {
+  if (this.destroyed || this.readableEnded) return;
+  if (!this.closed && this.state.remoteClose !== 1) {
+    // A reset overtakes what is queued, and `finish` comes before END_STREAM or the trailers have left.
+    if (this.state.localClose !== 1) {
+      setTimeout(() => dropUnread.call(this), END_STREAM_POLL_MS);
+      return;
+    }
+    this.close(constants.NGHTTP2_NO_ERROR);
+  }
+  this.removeAllListeners("data").resume();
+}

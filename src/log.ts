@@ -1,0 +1,54 @@
+/** The server's own log: what an operator reads, without what must not be there. */
+import type { FastifyServerOptions } from "fastify";
+import { createRedactor } from "./auth/token.ts";
+
+/** Options for Fastify's logger. Lines are JSON, on standard error or the given stream. */
+export function loggerOptions(options: {
+  level: string;
+  tokenPrefix: string;
+  secretKey: string | undefined;
+  stream?: { write(line: string): void };
+}): NonNullable<FastifyServerOptions["logger"]> {
+  const redactTokens = createRedactor(options.tokenPrefix);
+  const redact = (text: string) => {
+    const blotted = redactTokens(text);
+    return options.secretKey === undefined ? blotted : blotted.replaceAll(options.secretKey, "[redacted]");
+  };
+  return {
+    level: options.level,
+    base: { pid: process.pid },
+    serializers: { err: (error: unknown) => describeError(error, redact) as never },
+    stream: options.stream ?? process.stderr,
+  };
+}
+
+interface ErrorDescription {
+  type: string;
+  message: string;
+  code?: string;
+  stack?: string;
+  cause?: ErrorDescription;
+}
+
+/**
+ * An error for the log. Only its type, message, code, stack and causes are taken:
+ * what libraries hang on besides, such as a statement's parameters, may hold what
+ * must not be logged.
+ */
+export function describeError(error: unknown, redact: (text: string) => string, depth = 0): ErrorDescription {
+  if (!(error instanceof Error)) return { type: typeof error, message: redact(String(error)) };
+  // Drizzle's message ends with the parameters, hashes among them; its cause has Postgres' own.
+  const hasParameters = "params" in error && "query" in error;
+  const description: ErrorDescription = {
+    type: error.name,
+    message: hasParameters ? "a statement failed" : redact(error.message),
+  };
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === "string" || typeof code === "number") description.code = String(code);
+  // A stack begins with the message.
+  const frames = error.stack?.match(/^\s+at .*$/gm)?.join("\n");
+  if (frames !== undefined) description.stack = frames;
+  if (error.cause !== undefined && depth < 5)
+    description.cause = describeError(error.cause, redact, depth + 1);
+  return description;
+}

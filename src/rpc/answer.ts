@@ -1,0 +1,63 @@
+/** Responses, held back until the RPC is recorded where that is asked for. */
+import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { RunningRpc } from "./running-rpc.ts";
+
+/** Makes the response for an RPC that could not be recorded though it had to be. */
+type Refuse = () => Promise<UniversalServerResponse>;
+
+/** The flags of the frames that end a stream in Connect (0x02) and gRPC-Web (0x80). */
+const endOfStreamFlags = 0x82;
+
+/** Waits for the whole answer of a unary RPC, so that it is recorded with its size and code before any of it is sent. */
+export async function answerUnary(
+  rpc: RunningRpc,
+  response: UniversalServerResponse,
+  refuse: Refuse,
+): Promise<UniversalServerResponse> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of response.body ?? []) {
+    rpc.responseBytes += chunk.byteLength;
+    chunks.push(chunk);
+  }
+  return (await isRecorded(rpc)) ? { ...response, body: sequence(chunks) } : refuse();
+}
+
+/** Passes a stream on as it comes; only what ends it waits for the record. */
+export function answerStream(
+  rpc: RunningRpc,
+  response: UniversalServerResponse,
+  refuse: Refuse,
+): UniversalServerResponse {
+  async function* body(): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const chunk of response.body ?? []) {
+      rpc.responseBytes += chunk.byteLength;
+      if (((chunk[0] ?? 0) & endOfStreamFlags) !== 0 && !(await isRecorded(rpc))) {
+        yield* (await refuse()).body ?? [];
+        return;
+      }
+      yield chunk;
+    }
+    // gRPC ends with trailers, which are sent once this has returned.
+    if (!(await isRecorded(rpc))) {
+      const refused = await refuse();
+      refused.trailer?.forEach((value, name) => {
+        response.trailer?.set(name, value);
+      });
+    }
+  }
+  return { ...response, body: body() };
+}
+
+async function isRecorded(rpc: RunningRpc): Promise<boolean> {
+  try {
+    await rpc.record();
+    return true;
+  } catch {
+    // The recorder has told the log; the caller is told `unavailable`.
+    return false;
+  }
+}
+
+async function* sequence(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array, void, undefined> {
+  yield* chunks;
+}

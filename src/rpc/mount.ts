@@ -1,0 +1,172 @@
+/** Mounts Connect's handlers on Fastify: where an RPC enters, and where it leaves. */
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  type HandlerContext,
+  type Interceptor,
+} from "@connectrpc/connect";
+import type {
+  UniversalHandler,
+  UniversalServerRequest,
+  UniversalServerResponse,
+} from "@connectrpc/connect/protocol";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { CallRecorder } from "../auth/call.ts";
+import { cannotCount } from "../auth/gate.ts";
+import { refuseBody } from "../listener.ts";
+import { answerStream, answerUnary } from "./answer.ts";
+import { createDeadline } from "./deadline.ts";
+import { RunningRpc } from "./running-rpc.ts";
+
+export interface MountOptions {
+  routes: (router: ConnectRouter) => void;
+  /** Decides before the body is read; see `apiKeyGate`. */
+  gate: (context: HandlerContext) => void | Promise<void>;
+  /** The first one is outermost. */
+  interceptors: Interceptor[];
+  recorder: CallRecorder;
+  /** Bytes of one message, each way. */
+  maxMessageBytes: number;
+  /** Milliseconds that a unary RPC may take; 0: no limit of the server's own. */
+  maxUnaryMs: number;
+  /** RPCs at once; more are answered `resource_exhausted`. */
+  maxConcurrentRpcs: number;
+  /** Aborts what still runs when a stop has waited long enough. */
+  shutdownSignal: AbortSignal;
+}
+
+/** The RPCs of a server. */
+export interface MountedRpcs {
+  readonly handlers: readonly UniversalHandler[];
+  /** RPCs that run now. */
+  readonly running: number;
+  /** Resolves when none runs. */
+  idle(): Promise<void>;
+}
+
+const ignoreCalls: CallRecorder = { accepts: () => true, record: () => undefined };
+
+/**
+ * Mounts the routes on a Fastify instance of their own, so that parsing no body is
+ * nobody else's concern. An RPC passes Fastify's router and its onRequest hooks;
+ * the response is written past Fastify.
+ */
+export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedRpcs {
+  let running = 0;
+  let onIdle: (() => void)[] = [];
+
+  const router = createConnectRouter({
+    acceptCompression: [compressionGzip, compressionBrotli],
+    readMaxBytes: options.maxMessageBytes,
+    writeMaxBytes: options.maxMessageBytes,
+    shutdownSignal: options.shutdownSignal,
+    interceptors: options.interceptors,
+    requestGate(context) {
+      const rpc = RunningRpc.of(context);
+      rpc?.begin(context);
+      if (rpc?.refusal !== undefined) throw rpc.refusal;
+      return options.gate(context);
+    },
+  });
+  options.routes(router);
+
+  async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const rpc = new RunningRpc(options.recorder, plainAddress(req.ip));
+    const closed = new Promise<void>((resolve) => {
+      reply.raw.once("close", () => {
+        rpc.clientGone = !reply.raw.writableFinished;
+        resolve();
+      });
+    });
+    if (running > options.maxConcurrentRpcs) {
+      rpc.refusal = new ConnectError("too many calls at once: try again", Code.ResourceExhausted);
+    }
+    const unary = handler.method.methodKind === "unary";
+    const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
+    try {
+      const request = universalRequestFromNodeRequest(req.raw, reply.raw, undefined, rpc.values);
+      const body = request.body as AsyncIterable<Uint8Array>;
+      const response = await handler({
+        ...request,
+        body: rpc.incoming(body),
+        signal: deadline.link(request.signal),
+      });
+      const refuse = () => refusalResponse(handler, request, cannotCount());
+      const answer = unary ? await answerUnary(rpc, response, refuse) : answerStream(rpc, response, refuse);
+
+      for (const [name, value] of Object.entries(reply.getHeaders())) {
+        if (value !== undefined) reply.raw.setHeader(name, value);
+      }
+      if (rpc.call !== undefined) reply.raw.setHeader("x-request-id", rpc.call.requestId);
+      if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
+      // The promise alone would not do: over HTTP/1.1 it never settles.
+      await Promise.race([universalResponseToNodeResponse(answer, reply.raw), closed]);
+      await closed;
+    } finally {
+      deadline.clear();
+      // However the response went, the RPC has ended.
+      rpc.record()?.catch(() => {});
+    }
+  }
+
+  /** A refusal in the words of whatever protocol the request speaks. Its body is not read again. */
+  function refusalResponse(
+    handler: UniversalHandler,
+    request: UniversalServerRequest,
+    error: ConnectError,
+  ): Promise<UniversalServerResponse> {
+    const rpc = new RunningRpc(ignoreCalls, "");
+    rpc.refusal = error;
+    return handler({
+      ...request,
+      body: nothing(),
+      signal: new AbortController().signal,
+      contextValues: rpc.values,
+    });
+  }
+
+  app.register(async (scope) => {
+    scope.removeAllContentTypeParsers();
+    scope.addContentTypeParser("*", (_req, _payload, done) => done(null));
+    for (const handler of router.handlers) {
+      scope.all(handler.requestPath, (req, reply) => {
+        reply.hijack();
+        running++;
+        serve(handler, req, reply)
+          .catch((error: unknown) => {
+            // Only what happens while writing ends here: the client is gone, or nearly always so.
+            req.log.debug({ err: error, rpc: handler.requestPath }, "a response could not be written");
+            reply.raw.destroy();
+          })
+          .finally(() => {
+            if (--running > 0) return;
+            for (const resolve of onIdle) resolve();
+            onIdle = [];
+          });
+      });
+    }
+  });
+
+  return {
+    handlers: router.handlers,
+    get running() {
+      return running;
+    },
+    idle: () => (running === 0 ? Promise.resolve() : new Promise((resolve) => onIdle.push(resolve))),
+  };
+}
+
+/** An IPv4 address that came in over IPv6, as IPv4; a link-local one without its zone. */
+function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}

@@ -1,0 +1,66 @@
+/** Pages of a listing: their size, and the tokens that lead from one to the next. */
+import { createHash } from "node:crypto";
+import { type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+/** A request for a page. */
+interface PageRequest {
+  pageSize: number;
+  pageToken: string;
+}
+
+export interface Page {
+  readonly size: number;
+  /** Where the page before ended; undefined: the first page. */
+  readonly cursor: readonly string[] | undefined;
+  /** The token for what follows a row. */
+  tokenAfter(...cursor: string[]): string;
+}
+
+/**
+ * Reads which page a request asks for. A token holds its listing's filters as a
+ * digest. Throws `invalid_argument` for a negative page size and for a token that
+ * was not given for these filters.
+ */
+export function readPage<Desc extends DescMessage>(
+  schema: Desc,
+  request: MessageShape<Desc> & PageRequest,
+  sizes: { fallback: number; most: number },
+): Page {
+  if (request.pageSize < 0) {
+    throw new ConnectError(
+      `page_size must not be negative: 0 means ${sizes.fallback}, at most ${sizes.most} are returned`,
+      Code.InvalidArgument,
+    );
+  }
+  const filters = createHash("sha256")
+    .update(schema.typeName)
+    .update(toBinary(schema, { ...request, pageSize: 0, pageToken: "" }))
+    .digest("base64url")
+    .slice(0, 12);
+  return {
+    size: Math.min(request.pageSize || sizes.fallback, sizes.most),
+    cursor: request.pageToken === "" ? undefined : decode(request.pageToken, filters),
+    tokenAfter: (...cursor) => Buffer.from(JSON.stringify([filters, ...cursor])).toString("base64url"),
+  };
+}
+
+function decode(token: string, filters: string): string[] {
+  const [of, ...cursor] = parse(token);
+  if (of !== filters) {
+    throw new ConnectError(
+      "page_token is not one of this listing: pass next_page_token of the page before with the same filters, or none",
+      Code.InvalidArgument,
+    );
+  }
+  return cursor;
+}
+
+function parse(token: string): string[] {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(token, "base64url").toString());
+    return Array.isArray(value) && value.every((item) => typeof item === "string") ? value : [];
+  } catch {
+    return [];
+  }
+}

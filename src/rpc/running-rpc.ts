@@ -1,0 +1,100 @@
+/** One RPC on our server: what its request, gate and response share, from start to record. */
+import {
+  Code,
+  ConnectError,
+  type ContextKey,
+  type ContextValues,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
+import { beginCall, type Call, type CallRecorder, callKey, endCall } from "../auth/call.ts";
+import { iterateUntilAborted } from "../auth/until-aborted.ts";
+import { abortError } from "./boundary.ts";
+
+const runningKey: ContextKey<RunningRpc | undefined> = createContextKey<RunningRpc | undefined>(undefined, {
+  description: "latchkey running rpc",
+});
+
+export class RunningRpc {
+  readonly values: ContextValues;
+  /** Undefined until the gate: what is refused before it is no RPC (a wrong verb, an unknown content type). */
+  call: Call | undefined;
+  requestBytes = 0;
+  responseBytes = 0;
+  /** True once the client is gone. */
+  clientGone = false;
+  /** Set: this is answered, and nobody is called. */
+  refusal: ConnectError | undefined;
+  readonly #recorder: CallRecorder;
+  readonly #peerAddress: string;
+  #context: HandlerContext | undefined;
+  #recorded = false;
+
+  constructor(recorder: CallRecorder, peerAddress: string) {
+    this.#recorder = recorder;
+    this.#peerAddress = peerAddress;
+    this.values = createContextValues().set(runningKey, this);
+  }
+
+  static of(context: HandlerContext): RunningRpc | undefined {
+    return context.values.get(runningKey);
+  }
+
+  /** The gate was reached: from here on it is an RPC. */
+  begin(context: HandlerContext): Call {
+    this.#context = context;
+    this.call = beginCall({
+      method: context.method,
+      protocol: context.protocolName,
+      requestId: context.requestHeader.get("x-request-id"),
+      userAgent: context.requestHeader.get("user-agent"),
+      peerAddress: this.#peerAddress,
+    });
+    this.values.set(callKey, this.call);
+    return this.call;
+  }
+
+  /** The request's body, counted, and cut off when the RPC ends or its deadline passes. */
+  async *incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    const signal = this.#context?.signal;
+    try {
+      for await (const chunk of signal === undefined ? body : iterateUntilAborted(body, signal)) {
+        this.requestBytes += chunk.byteLength;
+        yield chunk;
+      }
+    } catch (error) {
+      throw signal?.aborted ? abortError(signal) : error;
+    }
+  }
+
+  /**
+   * Records the RPC, once; later calls do nothing. A promise where it must be
+   * waited for before the answer is sent; it rejects where it was not counted.
+   */
+  record(): undefined | Promise<void> {
+    if (this.call === undefined || this.#recorded) return undefined;
+    this.#recorded = true;
+    const error = this.#error();
+    return this.#recorder.record(
+      endCall(this.call, {
+        code: error?.code ?? 0,
+        errorMessage: error?.rawMessage,
+        requestBytes: this.requestBytes,
+        responseBytes: this.responseBytes,
+      }),
+    );
+  }
+
+  /**
+   * The error that the RPC ended with. Connect aborts a context with the error
+   * that it sends, and without one when it sends none; the boundary sees to it
+   * that a handler's error is a ConnectError.
+   */
+  #error(): ConnectError | undefined {
+    const signal = this.#context?.signal;
+    if (signal?.aborted && signal.reason instanceof ConnectError) return abortError(signal);
+    if (this.clientGone) return new ConnectError("the client went away", Code.Canceled);
+    return undefined;
+  }
+}

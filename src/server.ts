@@ -1,0 +1,310 @@
+/** The one place where the parts are joined. */
+import { setMaxListeners } from "node:events";
+import { readFile } from "node:fs/promises";
+import type { AddressInfo } from "node:net";
+import { hostname } from "node:os";
+import type { DescService } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ConnectRouter, cors as connectCors } from "@connectrpc/connect";
+import fastifyCors from "@fastify/cors";
+import Fastify, { type FastifyInstance, LogController } from "fastify";
+import { v7 as uuidv7 } from "uuid";
+import { createAuthorizer } from "./auth/authorizer.ts";
+import { createCredentialReader } from "./auth/credential.ts";
+import { apiKeyGate } from "./auth/gate.ts";
+import { apiKeyInterceptor } from "./auth/interceptor.ts";
+import { createOpenStreams } from "./auth/open-streams.ts";
+import { createPolicy } from "./auth/policy.ts";
+import { developmentSecretKey } from "./auth/secret-key.ts";
+import { createRedactor } from "./auth/token.ts";
+import { createDecide } from "./auth/verdict.ts";
+import type { Config } from "./config.ts";
+import { connect, database } from "./db/client.ts";
+import { migrate } from "./db/migrate.ts";
+import { type OpenedDatabase, openDatabase } from "./db/open.ts";
+import { UserService } from "./gen/api/users/user_service_pb.js";
+import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
+import { ServerReflection as ServerReflectionAlpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { Health as HealthService } from "./gen/health/v1/health_pb.js";
+import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
+import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
+import { createGrantCache } from "./keys/cache.ts";
+import { createFence } from "./keys/fence.ts";
+import { createApiKeyService } from "./keys/service.ts";
+import { createApiKeyStore } from "./keys/store.ts";
+import { createListener, type Listener } from "./listener.ts";
+import { loggerOptions } from "./log.ts";
+import { keepPartitions } from "./logs/partitions.ts";
+import { createRequestLogService } from "./logs/service.ts";
+import { createRequestLogStore } from "./logs/store.ts";
+import { boundaryInterceptor } from "./rpc/boundary.ts";
+import { createHealth, healthService } from "./rpc/health.ts";
+import { type MountedRpcs, mountRpcs } from "./rpc/mount.ts";
+import { answerNotFound } from "./rpc/not-found.ts";
+import { reflectionRoutes } from "./rpc/reflection.ts";
+import { createRecorder } from "./usage/recorder.ts";
+import { createUsageStore } from "./usage/store.ts";
+import { seedUsers } from "./users/seed.ts";
+import { createUserService } from "./users/service.ts";
+import { createUserStore } from "./users/store.ts";
+
+export interface ServerExtras {
+  /** Mounts services of one's own beside Latchkey's. */
+  routes?: (router: ConnectRouter) => void;
+  /** Where the server's log goes, a JSON line each; default standard error. */
+  logStream?: { write(line: string): void };
+  /** Told of what takes a while at the start, for people. */
+  onProgress?: (message: string) => void;
+}
+
+export interface Server {
+  /** For routes, hooks and plugins of one's own. RPCs pass its onRequest hooks only. */
+  readonly app: FastifyInstance;
+  /** Undefined: none is accepted. */
+  readonly secretKey: string | undefined;
+  /** For people: where the database is. */
+  readonly databaseDescription: string;
+  /** Starts to listen. Rejects when the port is taken. */
+  listen(): Promise<AddressInfo>;
+  /**
+   * Stops: takes no new request, lets running ones finish within
+   * `shutdownTimeoutMs`, commits usage and closes the database.
+   */
+  close(): Promise<void>;
+}
+
+const hourMs = 3_600_000;
+/** The services that every server has; their RPCs are not logged unless asked. */
+const infrastructure: readonly DescService[] = [HealthService, ServerReflection, ServerReflectionAlpha];
+
+/** Creates a server, its database migrated and ready. Rejects, with nothing left open, where it cannot. */
+export async function createServer(config: Config, extras: ServerExtras = {}): Promise<Server> {
+  const opened = await openDatabase({ ...config, ...extras });
+  const closers: (() => Promise<unknown>)[] = [() => opened.close()];
+  try {
+    return await join(config, extras, opened, closers);
+  } catch (error) {
+    await closeAll(closers);
+    throw error;
+  }
+}
+
+async function join(
+  config: Config,
+  extras: ServerExtras,
+  opened: OpenedDatabase,
+  closers: (() => Promise<unknown>)[],
+): Promise<Server> {
+  await migrate(opened.address);
+  const secretKey = config.acceptSecretKey
+    ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
+    : undefined;
+
+  let listener: Listener | undefined;
+  const tls = await readTls(config);
+  const app = Fastify({
+    logger: loggerOptions({
+      level: config.logLevel,
+      tokenPrefix: config.tokenPrefix,
+      secretKey,
+      ...(extras.logStream && { stream: extras.logStream }),
+    }),
+    logController: new LogController({ disableRequestLogging: true }),
+    trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
+    bodyLimit: config.maxMessageBytes,
+    serverFactory(handler) {
+      listener = createListener({ ...listenerDefaults, ...config, ...(tls && { tls }) }, handler);
+      return listener.server;
+    },
+  });
+  const onError = (message: string, error: unknown) => app.log.error({ err: error }, message);
+
+  // Each purpose has its own connections: a slow listing delays no verdict and no commit.
+  const open = (purpose: string, max: number, address = opened.address) => {
+    const client = connect(address, { max, purpose, statementTimeoutMs: 10_000 });
+    closers.unshift(() => client.end({ timeout: 1 }));
+    return client;
+  };
+  const db = database(open("requests", 10));
+  const lookupDb = database(open("verdicts", 4));
+  const users = createUserStore(db);
+  const keys = createApiKeyStore(db);
+  const keepDays = () => keepPartitions(db, config.logRetentionDays, new Date());
+  await keepDays();
+  if (!config.production) await seedUsers(db);
+
+  const instance = {
+    id: uuidv7(),
+    hostname: hostname(),
+    pid: process.pid,
+    version: await packageVersion(),
+    startedAt: new Date(),
+  };
+  const fence = await createFence({
+    connectListener: () =>
+      connect(opened.listenAddress, { max: 1, purpose: "listen", statementTimeoutMs: 0 }),
+    heartbeat: connect(opened.address, { max: 1, purpose: "heartbeat", statementTimeoutMs: 10_000 }),
+    instanceId: instance.id,
+    maxStalenessMs: config.cacheMaxStalenessMs,
+    onError,
+  });
+  closers.unshift(() => fence.close());
+
+  const grants = createGrantCache({
+    readGrant: createApiKeyStore(lookupDb).readGrant,
+    readFirstStaffUser: createUserStore(lookupDb).firstStaffUser,
+    fence,
+    maxStalenessMs: config.cacheMaxStalenessMs,
+    staleIfErrorMs: config.cacheStaleIfErrorMs,
+    maxEntries: config.cacheMaxEntries,
+  });
+  const policy = createPolicy({
+    requireAuth: config.requireAuth,
+    publicMethods: [...config.publicMethods, `${HealthService.typeName}/*`],
+  });
+  const authorizer = createAuthorizer({
+    decide: createDecide({ authEnabled: config.authEnabled, policy, grants }),
+    readCredential: createCredentialReader({ ...config, secretKey }),
+    apiKeyHeader: config.apiKeyHeader,
+  });
+  const streams = createOpenStreams({ authorizer, grants, recheckMs: config.cacheMaxStalenessMs / 2 });
+  closers.unshift(async () => streams.close());
+
+  const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
+  const recorder = createRecorder({
+    write: createUsageStore({
+      db: database(open("usage", 1)),
+      instance,
+      redact: createRedactor(config.tokenPrefix),
+    }),
+    durability: config.usageDurability,
+    records: (call) => !unlogged.has(call.method.parent.typeName),
+    onError,
+  });
+  closers.unshift(() => recorder.close(config.shutdownTimeoutMs));
+
+  if (config.corsOrigins.length > 0) await app.register(fastifyCors, corsOptions(config));
+  app.setNotFoundHandler(answerNotFound);
+  const shutdown = new AbortController();
+  // Every running RPC listens to it.
+  setMaxListeners(0, shutdown.signal);
+  const health = createHealth([]);
+  const rpcs = mountRpcs(app, {
+    routes(router) {
+      router.service(UserService, createUserService(users));
+      router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
+      router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
+      extras.routes?.(router);
+      router.service(HealthService, healthService(health));
+      const services = [...new Set(router.handlers.map((handler) => handler.service))];
+      for (const service of services) health.setServiceServing(service.typeName, true);
+      if (config.reflection) reflectionRoutes(services)(router);
+    },
+    gate: apiKeyGate({ authorizer, recorder }),
+    interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],
+    recorder,
+    shutdownSignal: shutdown.signal,
+    ...config,
+  });
+  fence.onDatabaseUp((up) => health.setServing(up));
+
+  const partitionTimer = setInterval(() => {
+    keepDays().catch((error: unknown) =>
+      onError("the partitions of the request log could not be kept", error),
+    );
+  }, hourMs);
+  closers.unshift(async () => clearInterval(partitionTimer));
+
+  let closing: Promise<void> | undefined;
+  return {
+    app,
+    secretKey,
+    databaseDescription: opened.description,
+    async listen() {
+      await app.listen({
+        host: config.host,
+        port: config.port,
+        listenTextResolver: (address) => `listening on ${address}`,
+      });
+      return app.server.address() as AddressInfo;
+    },
+    close() {
+      closing ??= (async () => {
+        health.close();
+        await drain(rpcs, listener, shutdown, config.shutdownTimeoutMs);
+        await app.close();
+        await closeAll(closers, onError);
+      })();
+      return closing;
+    },
+  };
+}
+
+/** Lets running requests finish, then ends them, then cuts their connections. */
+async function drain(
+  rpcs: MountedRpcs,
+  listener: Listener | undefined,
+  shutdown: AbortController,
+  timeoutMs: number,
+): Promise<void> {
+  const closed = listener?.server.listening ? listener.close() : Promise.resolve();
+  if (!(await settlesWithin(rpcs.idle(), timeoutMs))) {
+    shutdown.abort(new ConnectError("the server is stopping: try again", Code.Unavailable));
+    await settlesWithin(rpcs.idle(), 1000);
+  }
+  if (!(await settlesWithin(closed, 1000))) listener?.destroy();
+}
+
+async function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, false);
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Closes in order, all of them, whatever one of them says. */
+async function closeAll(
+  closers: readonly (() => Promise<unknown>)[],
+  onError: (message: string, error: unknown) => void = () => {},
+): Promise<void> {
+  for (const close of closers) {
+    try {
+      await close();
+    } catch (error) {
+      onError("the stop was not clean", error);
+    }
+  }
+}
+
+/** Timeouts that nobody has needed to set: see ListenerOptions. */
+const listenerDefaults = {
+  sniffTimeoutMs: 10_000,
+  headersTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 72_000,
+  requestTimeoutMs: 0,
+};
+
+async function readTls(config: Config): Promise<{ cert: Buffer; key: Buffer } | undefined> {
+  if (config.tlsCert === undefined || config.tlsKey === undefined) return undefined;
+  const [cert, key] = await Promise.all([readFile(config.tlsCert), readFile(config.tlsKey)]);
+  return { cert, key };
+}
+
+function corsOptions(config: Config) {
+  return {
+    origin: config.corsOrigins.includes("*") ? "*" : config.corsOrigins,
+    methods: [...connectCors.allowedMethods],
+    allowedHeaders: [...connectCors.allowedHeaders, config.apiKeyHeader, "Authorization", "X-Request-Id"],
+    exposedHeaders: [...connectCors.exposedHeaders, "WWW-Authenticate", "X-Request-Id"],
+    maxAge: 7200,
+  };
+}
+
+async function packageVersion(): Promise<string> {
+  const text = await readFile(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}

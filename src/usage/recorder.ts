@@ -1,0 +1,230 @@
+/** Gathers ended calls and commits them in groups: exact counts without a statement per request. */
+import { Code } from "@connectrpc/connect";
+import type { CallRecorder, EndedCall } from "../auth/call.ts";
+import { sqlState } from "../db/client.ts";
+import type { UsageBatch, WriteUsage } from "./store.ts";
+import { addCounts, addKeyRollups, emptyTotals, type Totals } from "./totals.ts";
+
+export interface RecorderOptions {
+  write: WriteUsage;
+  /**
+   * "batched": a call is answered at once and committed within `intervalMs`; a
+   * killed process loses at most that. "strict": a call is answered once it is
+   * committed, and `unavailable` where it cannot be.
+   */
+  durability: "batched" | "strict";
+  /** Which calls are logged and counted; default all. */
+  records?: (call: EndedCall) => boolean;
+  /** Milliseconds; default 100. Half of it gathers, half is left for the commit. */
+  intervalMs?: number;
+  /** Rows in one batch at most; default 2,000. */
+  maxBatchRows?: number;
+  /** Rows kept while the database is down, then the oldest are dropped, though still counted; default 100,000. */
+  maxPendingRows?: number;
+  onError: (message: string, error: unknown) => void;
+}
+
+export interface Recorder extends CallRecorder {
+  /** Log rows dropped since the start: calls that were counted but have no row. */
+  readonly droppedRows: number;
+  /** Calls that are not committed yet. */
+  readonly pendingCalls: number;
+  /** Commits what is there. Rejects when the database does not take it within the time. */
+  close(timeoutMs: number): Promise<void>;
+}
+
+interface Pending {
+  call: EndedCall;
+  /** Strict: tells the call's answer that it may go. */
+  settle?: { resolve: () => void; reject: (error: unknown) => void };
+}
+
+const retryMs = { first: 50, most: 1000 };
+/** A commit that takes longer counts as failed. It may yet succeed: the batch's number keeps it from counting twice. */
+const writeTimeoutMs = 10_000;
+
+/** Creates the recorder. It has one writer: a second one gains nothing. */
+export function createRecorder(options: RecorderOptions): Recorder {
+  const strict = options.durability === "strict";
+  const gatherMs = (options.intervalMs ?? 100) / 2;
+  const maxBatchRows = options.maxBatchRows ?? 2000;
+  const maxPendingRows = options.maxPendingRows ?? 100_000;
+
+  const pending: Pending[] = [];
+  /** Of calls whose row was dropped. */
+  let rowless: Totals = emptyTotals();
+  let batchNumber = 0;
+  let droppedRows = 0;
+  let droppedSinceReport = 0;
+  let failing = false;
+  let writing: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+  let abandoned = false;
+  let inBatch = 0;
+
+  const hasWork = () => pending.length > 0 || rowless.methodRollups.size > 0 || rowless.keys.size > 0;
+
+  function schedule(): void {
+    if (writing !== undefined || !hasWork()) return;
+    if (strict || pending.length >= maxBatchRows || closed) {
+      clearTimeout(timer);
+      timer = undefined;
+      writing = writeNext().finally(() => {
+        writing = undefined;
+        schedule();
+      });
+    } else {
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        writing = writeNext().finally(() => {
+          writing = undefined;
+          schedule();
+        });
+      }, gatherMs);
+    }
+  }
+
+  /** Forms the next batch and tries until the database has taken it. */
+  async function writeNext(): Promise<void> {
+    // What ends in this turn of the event loop shares the commit.
+    await new Promise((resolve) => setImmediate(resolve));
+    const taken = pending.splice(0, maxBatchRows);
+    const counted = rowless;
+    rowless = emptyTotals();
+    inBatch = taken.length;
+    const calls = taken.map(({ call }) => call);
+    let batch: UsageBatch = { number: ++batchNumber, calls, totals: sum(calls, counted) };
+    for (let waitMs = retryMs.first; ; waitMs = Math.min(retryMs.most, waitMs * 2)) {
+      try {
+        await within(writeTimeoutMs, options.write(batch));
+        break;
+      } catch (error) {
+        if (isAboutTheData(error) && batch.calls.length > 0) {
+          options.onError(
+            `a batch of ${batch.calls.length} request log rows was refused; its calls are counted`,
+            error,
+          );
+          countDropped(batch.calls.length);
+          batch = { ...batch, calls: [] };
+          continue;
+        }
+        if (!failing) options.onError("usage cannot be written; it is kept and tried again", error);
+        failing = true;
+        batch = refuseWaiting(taken, batch, counted, error);
+        if (abandoned) return;
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+      }
+    }
+    inBatch = 0;
+    failing = false;
+    reportDropped();
+    for (const { settle } of taken) settle?.resolve();
+  }
+
+  /** Strict: those who wait are answered `unavailable`, and that is what their rows say from now on. */
+  function refuseWaiting(taken: Pending[], batch: UsageBatch, counted: Totals, error: unknown): UsageBatch {
+    const waiting = new Set<EndedCall>();
+    for (const item of taken) {
+      if (item.settle === undefined) continue;
+      waiting.add(item.call);
+      item.settle.reject(error);
+      delete item.settle;
+    }
+    if (waiting.size === 0) return batch;
+    const calls = batch.calls.map((call) =>
+      waiting.has(call) ? { ...call, code: Code.Unavailable, errorMessage: "could not be counted" } : call,
+    );
+    return { ...batch, calls, totals: sum(calls, counted) };
+  }
+
+  /** Makes room: the oldest rows go, their counts stay. */
+  function dropOldest(): void {
+    const excess = pending.length - maxPendingRows;
+    if (excess <= 0) return;
+    // Several at once: each splice moves the whole array.
+    const dropped = pending.splice(0, Math.max(excess, Math.ceil(maxPendingRows / 100)));
+    for (const { call } of dropped) addCounts(rowless, call);
+    countDropped(dropped.length);
+  }
+
+  function countDropped(rows: number): void {
+    droppedRows += rows;
+    droppedSinceReport += rows;
+  }
+
+  function reportDropped(): void {
+    if (droppedSinceReport === 0) return;
+    options.onError(
+      `${droppedSinceReport} request log rows were dropped; their calls are counted`,
+      undefined,
+    );
+    droppedSinceReport = 0;
+  }
+
+  return {
+    get droppedRows() {
+      return droppedRows;
+    },
+    get pendingCalls() {
+      return pending.length + inBatch;
+    },
+    accepts: () => !strict || !failing,
+    record(call) {
+      if (options.records !== undefined && !options.records(call)) return undefined;
+      const item: Pending = { call };
+      pending.push(item);
+      dropOldest();
+      schedule();
+      if (!strict || failing) return undefined;
+      return new Promise<void>((resolve, reject) => {
+        item.settle = { resolve, reject };
+      });
+    },
+    async close(timeoutMs) {
+      closed = true;
+      clearTimeout(timer);
+      timer = undefined;
+      const drain = async () => {
+        while (!abandoned && (hasWork() || writing !== undefined)) {
+          schedule();
+          await writing;
+        }
+      };
+      try {
+        await within(timeoutMs, drain());
+      } catch (error) {
+        abandoned = true;
+        const lost = pending.length + inBatch;
+        throw new Error(`${lost} calls could not be written before the stop`, { cause: error });
+      }
+    },
+  };
+}
+
+/** The totals of calls, added to those that have no row. */
+function sum(calls: readonly EndedCall[], rowless: Totals): Totals {
+  const totals = structuredClone(rowless);
+  for (const call of calls) {
+    addCounts(totals, call);
+    addKeyRollups(totals, call);
+  }
+  return totals;
+}
+
+async function within<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${timeoutMs} ms`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Whether Postgres refused the values themselves (classes 22 and 23): trying again cannot help. */
+function isAboutTheData(error: unknown): boolean {
+  return /^2[23]/.test(sqlState(error) ?? "");
+}

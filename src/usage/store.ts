@@ -1,0 +1,154 @@
+/** Writes batches of usage: log rows, rollups and counters in one statement, all or nothing, once. */
+import { type SQL, sql } from "drizzle-orm";
+import type { EndedCall } from "../auth/call.ts";
+import type { Database } from "../db/client.ts";
+import { apiKeyUsage, instances, keyRollups, methodRollups, requestLogs } from "../db/schema.ts";
+import type { Rollup, Totals } from "./totals.ts";
+
+/** Who writes. */
+export interface Instance {
+  /** A UUID, new at each start. */
+  readonly id: string;
+  readonly hostname: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly startedAt: Date;
+}
+
+export interface UsageBatch {
+  /** 1, 2, 3 … of this instance. Sending a number again writes nothing again. */
+  readonly number: number;
+  readonly calls: readonly EndedCall[];
+  readonly totals: Totals;
+}
+
+export interface UsageStoreOptions {
+  db: Database;
+  instance: Instance;
+  /** Takes out of a text from a caller what must not be stored. */
+  redact: (text: string) => string;
+}
+
+/** Commits one batch. Not to be called again before the call before has settled. */
+export type WriteUsage = (batch: UsageBatch) => Promise<void>;
+
+/**
+ * Creates the writer. One statement does it all, so that a batch is one round
+ * trip and one commit:
+ *
+ * - `batch` moves this instance's batch number, and everything else asks whether
+ *   it did: after an answer was lost, the batch can be sent again and counts once.
+ * - Counters are locked in the order of their ids before any is moved. An UPDATE
+ *   from a join locks in any order, and two instances would deadlock.
+ * - Rollups are merged in the order of their keys, for the same reason.
+ *
+ * Ids of users go as text: postgres.js would take an array of bigint for one bigint.
+ */
+export function createUsageStore(options: UsageStoreOptions): WriteUsage {
+  const { db, instance } = options;
+  return async ({ number, calls, totals }) => {
+    await db.execute(sql`
+      WITH batch AS (
+        INSERT INTO ${instances} (id, hostname, pid, version, started_at, seen_at, last_batch)
+        VALUES (${instance.id}, ${instance.hostname}, ${instance.pid}, ${instance.version},
+          ${instance.startedAt.toISOString()}, now(), ${number})
+        ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch, seen_at = excluded.seen_at
+        WHERE ${instances.lastBatch} < excluded.last_batch
+        RETURNING 1
+      ), logged AS (${insertCalls(calls, instance.id, options.redact)}
+      ), locked AS MATERIALIZED (
+        SELECT api_key_id FROM ${apiKeyUsage}
+        WHERE api_key_id = ANY (${sql.param([...totals.keys.keys()])}::uuid[]) AND EXISTS (SELECT FROM batch)
+        ORDER BY api_key_id FOR NO KEY UPDATE
+      ), counted AS (
+        UPDATE ${apiKeyUsage} SET
+          request_count = ${apiKeyUsage.requestCount} + count.requests,
+          last_used_at = greatest(${apiKeyUsage.lastUsedAt}, to_timestamp(count.last_used_ms / 1000.0))
+        FROM unnest(
+          ${sql.param([...totals.keys.keys()])}::uuid[],
+          ${sql.param([...totals.keys.values()].map((count) => count.requests))}::bigint[],
+          ${sql.param([...totals.keys.values()].map((count) => count.lastUsedMs))}::bigint[]
+        ) AS count (id, requests, last_used_ms)
+        WHERE ${apiKeyUsage.apiKeyId} = count.id AND count.id IN (SELECT api_key_id FROM locked)
+      ), by_method AS (${mergeRollups("method", [...totals.methodRollups.values()])}
+      ), by_key AS (${mergeRollups("key", [...totals.keyRollups.values()])}
+      )
+      SELECT count(*) FROM batch`);
+  };
+}
+
+function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (text: string) => string): SQL {
+  const column = <T>(pick: (call: EndedCall) => T) => sql.param(calls.map(pick));
+  const clean = (text: string) => redact(text.replaceAll("\0", "").toWellFormed());
+  return sql`
+    INSERT INTO ${requestLogs} (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
+      credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
+      instance_id, error_message)
+    SELECT to_timestamp(time_ms / 1000.0), id, service, method, protocol, code, denial_reason, user_id, api_key_id,
+      credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
+      ${instanceId}::uuid, error_message
+    FROM unnest(
+      ${column((call) => call.startedAtMs)}::bigint[],
+      ${column((call) => call.id)}::uuid[],
+      ${column((call) => call.method.parent.typeName)}::text[],
+      ${column((call) => call.method.name)}::text[],
+      ${column((call) => call.protocol)}::text[],
+      ${column((call) => call.code)}::smallint[],
+      ${column((call) => call.verdict?.denial ?? null)}::text[],
+      ${column((call) => call.verdict?.subject?.userId.toString() ?? null)}::bigint[],
+      ${column((call) => call.verdict?.subject?.apiKeyId ?? null)}::uuid[],
+      ${column((call) => call.verdict?.credentialKind ?? "none")}::text[],
+      ${column((call) => call.durationUs)}::bigint[],
+      ${column((call) => call.requestBytes ?? null)}::bigint[],
+      ${column((call) => call.responseBytes ?? null)}::bigint[],
+      ${column((call) => call.peerAddress ?? null)}::inet[],
+      ${column((call) => clean(call.userAgent))}::text[],
+      ${column((call) => clean(call.requestId))}::text[],
+      ${column((call) => (call.errorMessage === undefined ? null : clean(call.errorMessage)))}::text[]
+    ) AS call (time_ms, id, service, method, protocol, code, denial_reason, user_id, api_key_id, credential_kind,
+      duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id, error_message)
+    WHERE EXISTS (SELECT FROM batch)`;
+}
+
+function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {
+  const table = by === "method" ? methodRollups : keyRollups;
+  const column = <T>(pick: (rollup: Rollup) => T) => sql.param(rollups.map(pick));
+  const subject = by === "method" ? sql.raw("denial_reason") : sql.raw("api_key_id, user_id");
+  const primaryKey = sql.raw(
+    by === "method"
+      ? "period_s, bucket, service, method, code, denial_reason"
+      : "api_key_id, period_s, bucket, service, method, code",
+  );
+  return sql`
+    INSERT INTO ${table} (period_s, bucket, service, method, code, ${subject}, requests, duration_us,
+      request_bytes, response_bytes, latency)
+    SELECT period_s, to_timestamp(bucket_ms / 1000.0) AS bucket, service, method, code, ${subject}, requests,
+      duration_us, request_bytes, response_bytes, latency::int[]
+    FROM unnest(
+      ${column((rollup) => rollup.periodS)}::int[],
+      ${column((rollup) => rollup.bucketMs)}::bigint[],
+      ${column((rollup) => rollup.service)}::text[],
+      ${column((rollup) => rollup.method)}::text[],
+      ${column((rollup) => rollup.code)}::smallint[],
+      ${column((rollup) => rollup.denialReason)}::text[],
+      ${column((rollup) => rollup.apiKeyId ?? null)}::uuid[],
+      ${column((rollup) => rollup.userId?.toString() ?? null)}::bigint[],
+      ${column((rollup) => rollup.requests)}::bigint[],
+      ${column((rollup) => rollup.durationUs)}::bigint[],
+      ${column((rollup) => rollup.requestBytes)}::bigint[],
+      ${column((rollup) => rollup.responseBytes)}::bigint[],
+      ${column((rollup) => `{${rollup.latency.join(",")}}`)}::text[]
+    ) AS rollup (period_s, bucket_ms, service, method, code, denial_reason, api_key_id, user_id, requests,
+      duration_us, request_bytes, response_bytes, latency)
+    WHERE EXISTS (SELECT FROM batch)
+    ORDER BY ${primaryKey}
+    ON CONFLICT (${primaryKey}) DO UPDATE SET
+      requests = ${table}.requests + excluded.requests,
+      duration_us = ${table}.duration_us + excluded.duration_us,
+      request_bytes = ${table}.request_bytes + excluded.request_bytes,
+      response_bytes = ${table}.response_bytes + excluded.response_bytes,
+      latency = (
+        SELECT array_agg(coalesce(a, 0) + coalesce(b, 0) ORDER BY n)
+        FROM unnest(${table}.latency, excluded.latency) WITH ORDINALITY AS counts (a, b, n)
+      )`;
+}

@@ -1,0 +1,106 @@
+/** Sums over ended calls: what the counters and rollups are moved by. */
+import type { EndedCall } from "../auth/call.ts";
+import { addDuration } from "./histogram.ts";
+
+/** What one key is to be counted up by. */
+export interface KeyCount {
+  requests: number;
+  lastUsedMs: number;
+}
+
+/** One row to be merged into a rollup. */
+export interface Rollup {
+  readonly periodS: number;
+  readonly bucketMs: number;
+  readonly service: string;
+  readonly method: string;
+  readonly code: number;
+  readonly denialReason: string;
+  /** Undefined in rollups by method. */
+  readonly apiKeyId: string | undefined;
+  readonly userId: bigint | undefined;
+  requests: number;
+  durationUs: number;
+  requestBytes: number;
+  responseBytes: number;
+  readonly latency: number[];
+}
+
+export interface Totals {
+  readonly keys: Map<string, KeyCount>;
+  readonly methodRollups: Map<string, Rollup>;
+  readonly keyRollups: Map<string, Rollup>;
+}
+
+/** Both lengths of bucket are written as calls come in, so that thinning out is only deleting. */
+const periodsS = [60, 3600];
+
+export function emptyTotals(): Totals {
+  return { keys: new Map(), methodRollups: new Map(), keyRollups: new Map() };
+}
+
+/** Adds a call to the counters and to the rollups by method. Bounded: a number a key. */
+export function addCounts(totals: Totals, call: EndedCall): void {
+  const apiKeyId = call.verdict?.principal?.apiKeyId;
+  if (apiKeyId !== undefined) addKeyCount(totals.keys, apiKeyId, 1, call.startedAtMs);
+  for (const periodS of periodsS) addRollup(totals.methodRollups, call, periodS, undefined);
+}
+
+/** Adds a call to the rollups by key. */
+export function addKeyRollups(totals: Totals, call: EndedCall): void {
+  const apiKeyId = call.verdict?.principal?.apiKeyId;
+  if (apiKeyId === undefined) return;
+  for (const periodS of periodsS) addRollup(totals.keyRollups, call, periodS, apiKeyId);
+}
+
+function addKeyCount(
+  keys: Map<string, KeyCount>,
+  apiKeyId: string,
+  requests: number,
+  lastUsedMs: number,
+): void {
+  const count = keys.get(apiKeyId);
+  if (count === undefined) {
+    keys.set(apiKeyId, { requests, lastUsedMs });
+    return;
+  }
+  count.requests += requests;
+  count.lastUsedMs = Math.max(count.lastUsedMs, lastUsedMs);
+}
+
+function addRollup(
+  rollups: Map<string, Rollup>,
+  call: EndedCall,
+  periodS: number,
+  apiKeyId: string | undefined,
+): void {
+  const bucketMs = Math.floor(call.startedAtMs / (periodS * 1000)) * periodS * 1000;
+  const service = call.method.parent.typeName;
+  const method = call.method.name;
+  const denialReason = apiKeyId === undefined ? (call.verdict?.denial ?? "") : "";
+  const key = `${apiKeyId ?? ""} ${periodS} ${bucketMs} ${service} ${method} ${call.code} ${denialReason}`;
+  let rollup = rollups.get(key);
+  if (rollup === undefined) {
+    rollup = {
+      periodS,
+      bucketMs,
+      service,
+      method,
+      code: call.code,
+      denialReason,
+      apiKeyId,
+      userId: apiKeyId === undefined ? undefined : call.verdict?.principal?.userId,
+      requests: 0,
+      durationUs: 0,
+      requestBytes: 0,
+      responseBytes: 0,
+      latency: [],
+    };
+    rollups.set(key, rollup);
+  }
+  rollup.requests++;
+  rollup.durationUs += call.durationUs;
+  rollup.requestBytes += call.requestBytes ?? 0;
+  rollup.responseBytes += call.responseBytes ?? 0;
+  addDuration(rollup.latency, call.durationUs);
+}

@@ -1,0 +1,119 @@
+/** Users in Postgres. */
+import { and, asc, eq, ne, sql } from "drizzle-orm";
+import type { StaffUser } from "../auth/grant.ts";
+import { type Actor, audit } from "../db/audit.ts";
+import { type Database, type Executor, sqlState } from "../db/client.ts";
+import { users } from "../db/schema.ts";
+
+export type User = typeof users.$inferSelect;
+
+export interface NewUser {
+  username: string;
+  email: string;
+  bio: string;
+  isStaff: boolean;
+}
+
+/** The username is taken, without regard to case. */
+export class UsernameTakenError extends Error {
+  override name = "UsernameTakenError";
+}
+
+/** Without this user nobody could administer any more. */
+export class LastStaffUserError extends Error {
+  override name = "LastStaffUserError";
+}
+
+export interface UserStore {
+  get(id: bigint): Promise<User | undefined>;
+  findByUsername(username: string): Promise<User | undefined>;
+  /** Active users in the order of their ids, at most `limit`, those after `afterId`. */
+  listActive(limit: number, afterId?: bigint): Promise<User[]>;
+  firstStaffUser(): Promise<StaffUser | undefined>;
+  /** Rejects with {@link UsernameTakenError}. */
+  create(user: NewUser, actor: Actor): Promise<User>;
+  /** Undefined: there is no such user. */
+  updateBio(id: bigint, bio: string): Promise<User | undefined>;
+  /** Deletes a user and all that is its own. False: there is no such user. Rejects with {@link LastStaffUserError}. */
+  delete(id: bigint, actor: Actor): Promise<boolean>;
+}
+
+export function createUserStore(db: Database): UserStore {
+  const firstStaff = db
+    .select({ userId: users.id, username: users.username })
+    .from(users)
+    .where(and(users.isStaff, users.isActive))
+    .orderBy(asc(users.id))
+    .limit(1)
+    .prepare("first_staff_user");
+
+  return {
+    async get(id) {
+      return (await db.select().from(users).where(eq(users.id, id)))[0];
+    },
+    async findByUsername(username) {
+      return (await db.select().from(users).where(sql`lower(${users.username}) = lower(${username})`))[0];
+    },
+    listActive(limit, afterId = 0n) {
+      return db
+        .select()
+        .from(users)
+        .where(and(users.isActive, sql`${users.id} > ${afterId}`))
+        .orderBy(asc(users.id))
+        .limit(limit);
+    },
+    async firstStaffUser() {
+      return (await firstStaff.execute())[0];
+    },
+    async create(user, actor) {
+      try {
+        return await db.transaction((tx) => createUser(tx, user, actor));
+      } catch (error) {
+        if (sqlState(error) === "23505") throw new UsernameTakenError(user.username, { cause: error });
+        throw error;
+      }
+    },
+    async updateBio(id, bio) {
+      const rows = await db
+        .update(users)
+        .set({ bio, updatedAt: sql`now()` })
+        .where(eq(users.id, id))
+        .returning();
+      return rows[0];
+    },
+    delete(id, actor) {
+      return db.transaction(async (tx) => {
+        const [user] = await tx.select().from(users).where(eq(users.id, id)).for("update");
+        if (user === undefined) return false;
+        if (user.isStaff && user.isActive && !(await hasOtherStaff(tx, id))) throw new LastStaffUserError();
+        await tx.delete(users).where(eq(users.id, id));
+        await audit(tx, actor, { action: "user.delete", targetUserId: id, before: describe(user) });
+        return true;
+      });
+    },
+  };
+}
+
+/** Creates a user within a transaction that does more than that. */
+export async function createUser(tx: Executor, user: NewUser, actor: Actor): Promise<User> {
+  const [created] = await tx.insert(users).values(user).returning();
+  if (created === undefined) throw new Error("the insert of a user returned no row");
+  await audit(tx, actor, { action: "user.create", targetUserId: created.id, after: describe(created) });
+  return created;
+}
+
+/** Whether an active staff user other than this one exists. Locks all of them: two may not remove each other at once. */
+async function hasOtherStaff(tx: Executor, id: bigint): Promise<boolean> {
+  const others = await tx
+    .select({ id: users.id })
+    .from(users)
+    .where(and(users.isStaff, users.isActive, ne(users.id, id)))
+    .orderBy(asc(users.id))
+    .for("update");
+  return others.length > 0;
+}
+
+function describe(user: User): Record<string, unknown> {
+  const { username, email, isStaff, isActive } = user;
+  return { username, email, is_staff: isStaff, is_active: isActive };
+}
