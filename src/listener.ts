@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import {
   type IncomingHttpHeaders,
   type IncomingMessage,
@@ -45,6 +46,8 @@ export interface ListenerOptions {
   sessionIdleTimeoutMs?: number;
   /** Connections over all protocols, above which new ones are closed at once. Default 0: no limit. */
   maxConnections?: number;
+  /** Milliseconds that a peer has to close once this side has said all it will say. Default 1,000. */
+  lingerMs?: number;
   /** Told of failures to accept a connection (such as EMFILE). Default: they are dropped. */
   onAcceptError?: (error: Error) => void;
 }
@@ -67,7 +70,6 @@ export interface Listener {
   destroy(): void;
 }
 
-// How long a peer may take to close once this side has said all it will say.
 const LINGER_MS = 1_000;
 // An unread body up to this size is cheaper to read than a connection to open.
 const DISCARD_BYTES = 64 * 1024;
@@ -90,8 +92,12 @@ export function createListener(options: ListenerOptions, handler: RequestListene
     get sessions() {
       return server.sessions.size;
     },
-    // An error can only say that it is closed already; the event still comes when all has ended.
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    async close() {
+      // An error can only say that it is closed already; the call comes when all has ended nonetheless.
+      await new Promise((resolve) => server.close(resolve));
+      // The server counts a socket as gone a moment before it is.
+      await Promise.all([...server.sockets].map((socket) => once(socket, "close")));
+    },
     destroy: () => server.closeAllConnections(),
   };
 }
@@ -204,7 +210,7 @@ class OnePortServer extends Server {
     });
     server.on("tlsClientError", (_error, socket) => socket.destroy());
     server.on("secureConnection", (socket: TLSSocket) => {
-      endWithPeer(socket);
+      this.#endWithPeer(socket);
       if (this.#draining) socket.destroy();
       else if (socket.alpnProtocol === "h2") this.#http2.emit("connection", socket);
       else this.#startHttp1(socket);
@@ -221,7 +227,7 @@ class OnePortServer extends Server {
     });
     // Whoever takes the socket over deals with its errors; between owners they must not end the process.
     socket.on("error", () => {});
-    endWithPeer(socket);
+    this.#endWithPeer(socket);
     sniff(socket, this.#options.sniffTimeoutMs, (protocol) => {
       this.#undecided.delete(socket);
       if (protocol === "http1") return this.#startHttp1(socket);
@@ -261,10 +267,18 @@ class OnePortServer extends Server {
     }
   }
 
+  /** Destroys a socket that has ended its side when the peer does not end the other in time. */
+  #endWithPeer(socket: Socket): void {
+    socket.once("finish", () => {
+      const timer = setTimeout(() => socket.destroy(), this.#options.lingerMs ?? LINGER_MS);
+      socket.once("close", () => clearTimeout(timer));
+    });
+  }
+
   /** `super.close` ended what is idle; what is left may be in the middle of a request's headers. */
   #endUnlessAsked(socket: Socket, latest: ServerResponse | undefined): void {
     const end = () => this.#http1.get(socket) === latest && socket.destroy();
-    const timer = setTimeout(end, LINGER_MS);
+    const timer = setTimeout(end, this.#options.lingerMs ?? LINGER_MS);
     socket.once("close", () => clearTimeout(timer));
   }
 }
@@ -273,14 +287,6 @@ class OnePortServer extends Server {
 function checkingInterval({ headersTimeoutMs, requestTimeoutMs }: ListenerOptions): number {
   const shortest = Math.min(headersTimeoutMs || Infinity, requestTimeoutMs || Infinity);
   return Math.min(5_000, Math.max(50, shortest / 2));
-}
-
-/** Destroys a socket that has ended its side when the peer does not end the other. */
-function endWithPeer(socket: Socket): void {
-  socket.once("finish", () => {
-    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
-    socket.once("close", () => clearTimeout(timer));
-  });
 }
 
 /** Sends `100 Continue` when the body is first read, so that a handler may refuse before it is sent. */
@@ -323,7 +329,7 @@ function abandonUpload(req: IncomingMessage, socket: Socket): void {
   socket.on("data", () => socket.bytesRead > limit && socket.pause());
   socket.on("end", () => socket.destroy());
   socket.once("close", () => req.destroy());
-  // node destroys the socket as soon as the last response is out; `endWithPeer` gives the client its time.
+  // node destroys the socket as soon as the last response is out; the listener gives the client `lingerMs`.
   socket.destroySoon = () => socket.end();
   socket.end();
   socket.resume();

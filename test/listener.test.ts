@@ -52,6 +52,7 @@ function listenerOptions(overrides: Partial<ListenerOptions>): ListenerOptions {
     headersTimeoutMs: 10_000,
     keepAliveTimeoutMs: 10_000,
     requestTimeoutMs: 20_000,
+    lingerMs: 50,
     ...overrides,
   };
 }
@@ -107,7 +108,8 @@ function session(t: TestContext, origin: string, options: http2.SecureClientSess
 async function received(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
   socket.on("data", (chunk: Buffer) => chunks.push(chunk));
-  if (!socket.closed) await Promise.race([once(socket, "end"), once(socket, "close")]);
+  const over = socket.closed || socket.readableEnded;
+  if (!over) await Promise.race([once(socket, "end"), once(socket, "close")]);
   return Buffer.concat(chunks);
 }
 
@@ -270,7 +272,7 @@ test("a body that arrives with its headers is handed over whole", async (t) => {
   const socket = connect(t, port);
   const head = `POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n`;
   socket.write(Buffer.concat([Buffer.from(head), body]));
-  assert.match(String(await received(socket)), /\r\ntrue\r\n/);
+  assert.match(String(await received(socket)), /\r\n\r\ntrue$/);
 });
 
 async function dripInto(t: TestContext, { port, accepted }: Started, bytes: Buffer): Promise<Socket> {
@@ -303,7 +305,6 @@ test("an HTTP/1.1 request may arrive byte by byte", async (t) => {
 for (const [request, status] of [
   ["PROPFIND / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 200],
   ["PRX / HTTP/1.1\r\nhost: x\r\n\r\n", 400],
-  ["PRI * HTTP/1.1\r\nhost: x\r\n\r\n", 400],
   ["GET / HTTP/1.1\r\nconnection: close\r\n\r\n", 400], // no host
   ["nonsense\r\n\r\n", 400],
   ["\0\xff\xfe\xfd", 400],
@@ -312,9 +313,7 @@ for (const [request, status] of [
     const { port } = await start(t, describe, TLS);
     const socket = connect(t, port);
     socket.write(request, "latin1");
-    const answer = String(await received(socket));
-    // Node closes on PRI without an answer, which its parser takes for a method.
-    if (!request.startsWith("PRI ")) assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `));
+    assert.match(String(await received(socket)), new RegExp(`^HTTP/1\\.1 ${status} `));
     assert.equal((await request1(http, { port, agent: false })).status, 200);
   });
 }
@@ -470,19 +469,19 @@ test("close does not wait for a client that stops within its headers, or never a
 test("destroy cuts what close waits for", async (t) => {
   const { handler, responses } = held();
   const { listener, port, origin } = await start(t, handler, TLS);
-  const calls = [
-    request1(http, { port, agent: false }),
-    request1(https, { port, ...ALPN1 }),
-    request2(session(t, origin)),
-    request2(session(t, `https://127.0.0.1:${port}`)),
-  ].map((call) => assert.rejects(Promise.race([call, once(listener.server, "never")])));
+  const cut = [request1(http, { port, agent: false }), request1(https, { port, ...ALPN1 })].map((call) =>
+    assert.rejects(call),
+  );
+  for (const client of [session(t, origin), session(t, `https://127.0.0.1:${port}`)]) {
+    client.request({ ":path": "/" }).on("error", () => {});
+    cut.push(once(client, "close").then(() => {}));
+  }
   await until(() => responses.length === 4);
   const closed = listener.close();
   assert.deepEqual([listener.connections, listener.sessions], [4, 2]);
   listener.destroy();
-  await closed;
+  await Promise.all([closed, ...cut]);
   assert.deepEqual([listener.connections, listener.sessions], [0, 0]);
-  await Promise.all(calls.slice(0, 2));
 });
 
 test("a flood of stream resets ends its connection, others are still served", async (t) => {
@@ -687,7 +686,7 @@ test("Fastify serves both protocols through it and closes with connections open"
   responses[0]!.end("done");
   assert.equal((await running).body, "done");
   await closed;
-  assert.deepEqual([listener.connections, listener.sessions], [0, 0]);
+  await until(() => listener.connections === 0 && listener.sessions === 0);
 });
 
 test("malformed requests get Fastify's own answer", async (t) => {

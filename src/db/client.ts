@@ -37,8 +37,19 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
       idle_in_transaction_session_timeout: 10_000,
     },
   };
-  if ("url" in address) return postgres(address.url, settings);
-  return postgres({ ...settings, ...address });
+  if (!("url" in address)) return postgres({ ...settings, ...address });
+  const { url, socketDirectory } = splitSocket(address.url);
+  return postgres(url, socketDirectory === undefined ? settings : { ...settings, host: socketDirectory });
+}
+
+/** Takes `?host=/directory` out of a URL, as libpq has it for a server on a unix socket. */
+function splitSocket(url: string): { url: string; socketDirectory: string | undefined } {
+  const [base = "", query] = url.split("?", 2);
+  const params = new URLSearchParams(query);
+  const host = params.get("host");
+  if (host === null || !host.startsWith("/")) return { url, socketDirectory: undefined };
+  params.delete("host");
+  return { url: `${base}?${params}`, socketDirectory: host };
 }
 
 /** Drizzle over a client. */

@@ -67,6 +67,8 @@ async function makeRootHome(dataDir: string, entry: string, user: ServerUser): P
   const existing = await unless(["ENOENT"], () => lstat(entry), undefined);
   if (!existing) {
     if (await unreachableFor(dirname(dataDir), user)) return makeOutsideHome(dataDir, entry, user);
+    await letEnter(dataDir, user);
+    if (await unreachableFor(dataDir, user)) return makeOutsideHome(dataDir, entry, user);
     await unless(["EEXIST"], () => mkdir(entry, { mode: 0o700 }), undefined);
   }
   if (!existing?.isSymbolicLink()) {

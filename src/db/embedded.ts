@@ -12,7 +12,10 @@ export { EmbeddedPostgresError } from "./embedded-error.ts";
 
 /** Options of {@link startEmbeddedPostgres}. */
 export interface EmbeddedPostgresOptions {
-  /** Where the server, its data and its log live, e.g. ".latchkey". Made, mode 0700, if missing. */
+  /**
+   * Where the server, its data and its log live, e.g. ".latchkey". Made if missing, for this user alone; as
+   * root, the group of the server's user may pass through it (mode 0710).
+   */
   dataDir: string;
   /** One line of progress each, for people. */
   onProgress?: (message: string) => void;

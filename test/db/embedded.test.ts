@@ -244,6 +244,23 @@ test("as root, a data directory that no other user can reach works, and deleting
   assert.equal((await query(anew, "SELECT to_regclass('kept') AS kept")).kept, null);
 });
 
+test("as root, an existing data directory keeps the owner and mode that it was given", {
+  skip: !asRoot,
+}, async (t) => {
+  const dataDir = join(await workspace(t), "data");
+  await mkdir(dataDir);
+  await chmod(dataDir, 0o750);
+  const server = await start(t, dataDir);
+  const outside = await readlink(join(dataDir, "postgres"));
+  finallyDo(t, async () => {
+    await server.stop();
+    await rm(outside, { recursive: true, force: true });
+  });
+  await query(server, "SELECT 1");
+  const { uid, gid, mode } = await stat(dataDir);
+  assert.deepEqual([uid, gid, mode & 0o777], [0, 0, 0o750]);
+});
+
 test("a system without a binary is told to set DATABASE_URL", async (t) => {
   const dataDir = join(await workspace(t), "data");
   await assert.rejects(

@@ -1,0 +1,61 @@
+/** The one Postgres of a test run, and a database of its own for each test file. */
+import { randomBytes } from "node:crypto";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { migrate } from "../../src/db/migrate.ts";
+
+const template = "latchkey_template";
+
+export interface TestPostgres {
+  /** What test files find it by. */
+  readonly env: { TEST_POSTGRES_URL: string };
+  stop(): Promise<void>;
+}
+
+/** Starts Postgres in a new folder and migrates the database that the others are cloned from. */
+export async function startTestPostgres(): Promise<TestPostgres> {
+  const dataDir = await mkdtemp(join(tmpdir(), "latchkey-test-"));
+  const embedded = await startEmbeddedPostgres({ dataDir });
+  const url = `postgres://${embedded.username}@localhost/${embedded.database}?host=${embedded.host}`;
+  await admin(url, (sql) => sql.unsafe(`CREATE DATABASE ${template}`));
+  await migrate({ url: databaseUrl(url, template) });
+  return { env: { TEST_POSTGRES_URL: url }, stop: () => embedded.stop() };
+}
+
+/** A migrated, empty database. It is kept until the run's end, when it is searched for secrets. */
+export async function createTestDatabase(): Promise<string> {
+  const url = process.env.TEST_POSTGRES_URL;
+  if (url === undefined) throw new Error("there is no test database: run tests with npm test -- FILE…");
+  const name = `test_${randomBytes(6).toString("hex")}`;
+  await admin(url, (sql) => sql.unsafe(`CREATE DATABASE ${name} TEMPLATE ${template}`));
+  return databaseUrl(url, name);
+}
+
+/** Opens a plain client: how a test looks at what is really there. */
+export function openSql(url: string): postgres.Sql {
+  const { searchParams } = new URL(url);
+  return postgres(url.split("?")[0] ?? url, {
+    host: searchParams.get("host") ?? "localhost",
+    max: 2,
+    onnotice: () => {},
+  });
+}
+
+/** The URL of another database on the same server. */
+export function databaseUrl(url: string, name: string): string {
+  const other = new URL(url);
+  other.pathname = `/${name}`;
+  return other.href;
+}
+
+async function admin(url: string, run: (sql: postgres.Sql) => PromiseLike<unknown>): Promise<void> {
+  const sql = openSql(url);
+  try {
+    await run(sql);
+  } finally {
+    await sql.end();
+  }
+}

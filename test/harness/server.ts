@@ -1,0 +1,174 @@
+/** Servers for tests: in this process, or one of their own. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { appendFileSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { createClient, type Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import type postgres from "postgres";
+import { type Config, withDefaults } from "../../src/config.ts";
+import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
+import { RequestLogService } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import { createServer, type Server, type ServerExtras } from "../../src/server.ts";
+import { createTestDatabase, openSql } from "./postgres.ts";
+import { logFile, noteSecret } from "./secrets.ts";
+
+export const secretKey = "sk_test_0123456789abcdef";
+
+export interface TestServer {
+  readonly server: Server;
+  /** E.g. "http://127.0.0.1:12345". */
+  readonly url: string;
+  readonly port: number;
+  readonly databaseUrl: string;
+  /** Looks at the database past the server. */
+  readonly sql: postgres.Sql;
+  /** The server's log so far, parsed. */
+  readonly logLines: Record<string, unknown>[];
+  readonly asStaff: Clients;
+  as(token: string): Clients;
+  close(): Promise<void>;
+}
+
+/** Clients of every service over Connect, with one token. */
+export interface Clients {
+  readonly users: ReturnType<typeof createClient<typeof UserService>>;
+  readonly keys: ReturnType<typeof createClient<typeof ApiKeyService>>;
+  readonly logs: ReturnType<typeof createClient<typeof RequestLogService>>;
+}
+
+/** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
+export async function startServer(
+  options: Partial<Config> = {},
+  extras: ServerExtras = {},
+): Promise<TestServer> {
+  const databaseUrl = options.databaseUrl ?? (await createTestDatabase());
+  const logLines: Record<string, unknown>[] = [];
+  const file = logFile();
+  const config = withDefaults({
+    port: 0,
+    secretKey: options.acceptSecretKey === false ? undefined : noteSecret(secretKey),
+    dataDir: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+    ...options,
+    databaseUrl,
+  });
+  const logStream = {
+    write(line: string) {
+      appendFileSync(file, line);
+      logLines.push(JSON.parse(line));
+    },
+  };
+  const server = await createServer(config, { logStream, ...extras });
+  const { port } = await server.listen();
+  const url = `${config.tlsCert === undefined ? "http" : "https"}://127.0.0.1:${port}`;
+  const sql = openSql(databaseUrl);
+  const as = (token: string) => clientsOf(connectTransport(url, token));
+  return {
+    server,
+    url,
+    port,
+    databaseUrl,
+    sql,
+    logLines,
+    asStaff: as(secretKey),
+    as,
+    async close() {
+      await server.close();
+      await sql.end();
+    },
+  };
+}
+
+/** A Connect transport over HTTP/1.1 that sends a token. */
+export function connectTransport(baseUrl: string, token: string | undefined): Transport {
+  return createConnectTransport({
+    baseUrl,
+    httpVersion: "1.1",
+    interceptors: [
+      (next) => (req) => {
+        if (token !== undefined) req.header.set("x-api-key", token);
+        return next(req);
+      },
+    ],
+  });
+}
+
+export function clientsOf(transport: Transport): Clients {
+  return {
+    users: createClient(UserService, transport),
+    keys: createClient(ApiKeyService, transport),
+    logs: createClient(RequestLogService, transport),
+  };
+}
+
+/** Creates a user and a key for it over RPC. */
+export async function createUserAndKey(
+  staff: Clients,
+  username: string,
+): Promise<{ userId: bigint; apiKeyId: string; token: string }> {
+  const user = await staff.users.createUser({ username, email: `${username}@example.com` });
+  const { apiKey, token } = await staff.keys.createApiKey(
+    create(CreateApiKeyRequestSchema, { userId: user.id, name: `key of ${username}` }),
+  );
+  return { userId: user.id, apiKeyId: apiKey?.id ?? "", token: noteSecret(token) };
+}
+
+export interface ServerProcess {
+  readonly child: ChildProcess;
+  readonly url: string;
+  /** What it printed on standard output. */
+  readonly banner: string;
+  /** Resolves with the exit code and what was printed on standard error. */
+  readonly exited: Promise<{ code: number | null; stderr: string }>;
+}
+
+/** Starts `node src/main.ts` with an environment of its own and resolves once it has printed its banner. */
+export async function spawnServer(env: Record<string, string>): Promise<ServerProcess> {
+  const { child, exited, stdout } = spawnMain([], env);
+  const printed = new Promise<string>((resolve) => {
+    stdout((text) => {
+      if (text.includes("is listening")) setImmediate(resolve, text);
+    });
+  });
+  const failed = exited.then(({ code, stderr }) => {
+    throw new Error(`the server ended with ${code}: ${stderr}`);
+  });
+  failed.catch(() => {});
+  const banner = await Promise.race([printed, failed]);
+  const url = banner.match(/https?:\/\/[^\s]+/)?.[0] ?? "";
+  return { child, url, banner, exited };
+}
+
+/** Starts `node src/main.ts` with arguments. Its standard error is kept for the search for secrets. */
+export function spawnMain(args: string[], env: Record<string, string>) {
+  const { PATH = "", HOME = "" } = process.env;
+  const child = spawn(process.execPath, ["src/main.ts", ...args], {
+    env: { PATH, HOME, PORT: "0", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const listeners: ((text: string) => void)[] = [];
+  let out = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    out += text;
+    for (const listen of listeners) listen(out);
+  });
+  const file = logFile();
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+    appendFileSync(file, text);
+  });
+  const exited = new Promise<{ code: number | null; stderr: string; stdout: string }>((resolve) => {
+    child.on("close", (code) => resolve({ code, stderr, stdout: out }));
+  });
+  return {
+    child,
+    exited,
+    stdout(listen: (text: string) => void) {
+      listeners.push(listen);
+      listen(out);
+    },
+  };
+}

@@ -1,0 +1,62 @@
+/**
+ * Runs the tests against one embedded Postgres, then searches all logs and rows of
+ * the run for tokens, secret keys and hashes.
+ *
+ *   node test/run.ts [--suite NAME] [FILE…]
+ *
+ * Without files: every test of the suite. `main` (the default) needs npm alone;
+ * `clients` and `faults` are the folders of that name.
+ */
+import { spawn } from "node:child_process";
+import { globSync } from "node:fs";
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { startTestPostgres } from "./harness/postgres.ts";
+import { findLeaks } from "./harness/secrets.ts";
+
+const ownSuites = ["clients", "faults"];
+
+const { values, positionals } = parseArgs({
+  options: { suite: { type: "string", default: "main" } },
+  allowPositionals: true,
+});
+
+const files =
+  positionals.length > 0
+    ? positionals
+    : globSync(values.suite === "main" ? "test/**/*.test.ts" : `test/${values.suite}/**/*.test.ts`).filter(
+        (file) => values.suite !== "main" || !ownSuites.some((suite) => file.startsWith(`test/${suite}/`)),
+      );
+if (files.length === 0) throw new Error(`suite ${values.suite} has no test`);
+
+const runDir = await mkdtemp(join(tmpdir(), "latchkey-run-"));
+await writeFile(join(runDir, "secrets"), "");
+process.env.TEST_RUN_DIR = runDir;
+const postgres = await startTestPostgres();
+try {
+  const failed = await runTests();
+  const { leaks, searched } = await findLeaks(runDir, postgres.env.TEST_POSTGRES_URL);
+  process.stdout.write(`\nsearched for ${searched}: ${leaks.length} found\n`);
+  for (const leak of leaks) process.stdout.write(`  ${leak}\n`);
+  process.exitCode = failed || leaks.length > 0 ? 1 : 0;
+} finally {
+  await postgres.stop();
+}
+
+function runTests(): Promise<boolean> {
+  const env = { ...process.env, ...postgres.env, TEST_RUN_DIR: runDir };
+  const child = spawn(
+    process.execPath,
+    ["--test", "--test-concurrency=2", "--test-timeout=120000", ...files.sort()],
+    {
+      stdio: "inherit",
+      env,
+    },
+  );
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => resolve(code !== 0));
+  });
+}
