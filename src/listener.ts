@@ -162,7 +162,7 @@ class OnePortServer extends Server {
       this.#onHttp1Request(req, res);
     });
     // Before it listens, an error (address in use) belongs to whoever called listen().
-    this.on("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
+    this.once("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
 
     this.#http2 = this.#createHttp2();
     this.#tls = options.tls && this.#createTls(options.tls);
@@ -309,21 +309,15 @@ function isUpload(headers: IncomingHttpHeaders): boolean {
  * client that is still sending: that resets the connection, and the response is lost on the way.
  */
 function guardUpload(req: IncomingMessage, res: ServerResponse): void {
-  const { socket } = req;
+  const { socket } = req; // node takes it off the request when a reader stops half-way
   res.prependOnceListener("finish", () => {
     if (!req.complete && !socket.destroyed) abandonUpload(req, socket);
   });
-  // A reader that stops half-way (`for await` with break) destroys the request, and node with it the socket.
-  const destroy = req._destroy;
-  req._destroy = (error, done) => {
-    if (error || req.complete || socket.destroyed) destroy.call(req, error, done);
-    else done();
-  };
 }
 
 /** Ends a connection in the middle of a request: nothing more reaches the parser, little more is read. */
 function abandonUpload(req: IncomingMessage, socket: Socket): void {
-  req._read = () => {}; // else discarding what is buffered resumes the socket
+  // Node's own listeners: they feed the parser, and report an end within a body as the client's error.
   socket.removeAllListeners("data").removeAllListeners("end");
   const limit = socket.bytesRead + DISCARD_BYTES;
   socket.on("data", () => socket.bytesRead > limit && socket.pause());

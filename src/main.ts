@@ -5,7 +5,7 @@ import { banner } from "./cli/banner.ts";
 import { bootstrap } from "./cli/bootstrap.ts";
 import { UsageError } from "./cli/usage-error.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
-import { EmbeddedPostgresError } from "./db/embedded.ts";
+import { EmbeddedPostgresError } from "./db/embedded/embedded.ts";
 import { describeUrl } from "./db/open.ts";
 import { createServer } from "./server.ts";
 

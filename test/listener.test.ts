@@ -161,11 +161,11 @@ function upload(bytes: number): Readable {
   );
 }
 
-const agent = (t: TestContext) => {
-  const keepAlive = new http.Agent({ keepAlive: true, maxSockets: 1 });
+function agent(t: TestContext, module: typeof http | typeof https = http): http.Agent {
+  const keepAlive = new module.Agent({ keepAlive: true, maxSockets: 1 });
   t.after(() => keepAlive.destroy());
   return keepAlive;
-};
+}
 
 /** `https.request` passes TLS options on, although its types do not say so of this one. */
 const alpn = (...ALPNProtocols: string[]): https.RequestOptions =>
@@ -360,6 +360,32 @@ for (const [name, bytes] of [
     await until(() => listener.connections === 0);
   });
 }
+
+for (const [name, bytes] of [
+  ["before its protocol is known", "P"],
+  ["within the TLS handshake", "\x16\x03\x01"],
+  ["within an HTTP/1.1 request", "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1"],
+  ["within an HTTP/2 session", PREFACE],
+] as const) {
+  test(`a connection that is reset ${name} harms no other`, async (t) => {
+    const { port, listener, accepted } = await start(t, describe, TLS);
+    const socket = connect(t, port);
+    socket.write(bytes, "latin1");
+    await until(() => accepted[0]?.bytesRead === bytes.length);
+    socket.resetAndDestroy();
+    await until(() => listener.connections === 0 && listener.sessions === 0);
+    assert.equal((await request1(http, { port, agent: false })).status, 200);
+  });
+}
+
+test("a failure to accept is reported and ends nothing", async (t) => {
+  const reported: Error[] = [];
+  const { listener, port } = await start(t, describe, { onAcceptError: (error) => reported.push(error) });
+  const failure = new Error("accept EMFILE");
+  listener.server.emit("error", failure);
+  assert.deepEqual(reported, [failure]);
+  assert.equal((await request1(http, { port, agent: false })).status, 200);
+});
 
 test("headers that do not arrive in time are answered 408", async (t) => {
   const { port } = await start(t, describe, { headersTimeoutMs: 30 });
@@ -585,11 +611,11 @@ for (const [reader, handler] of Object.entries({ refuse, answer, stopReading }))
   for (const [name, module, options] of [
     ["of known length", http, { headers: { "content-length": 32 * MEGABYTE } }],
     ["in chunks", http, {}],
-    ["over TLS", https, ALPN1],
+    ["over TLS", https, {}],
   ] as const) {
     test(`${reader}: an HTTP/1.1 upload ${name} is answered and not read`, async (t) => {
       const { port, accepted } = await start(t, handler, TLS);
-      const call = { port, method: "POST", agent: false as const, ...options };
+      const call = { port, method: "POST", agent: agent(t, module), ...options };
       const { status, headers, body } = await request1(module, call, upload(32 * MEGABYTE));
       assert.deepEqual([status, body], [401, "refused"]);
       if (reader === "refuse") assert.equal(headers.connection, "close");
@@ -627,29 +653,39 @@ test("a small body that nobody reads does not cost the connection", async (t) =>
   assert.equal(accepted.length, 1);
 });
 
-test("nothing that follows a refused HTTP/1.1 upload reaches the handler", async (t) => {
-  let calls = 0;
-  const { port } = await start(t, (req, res) => {
-    calls++;
-    answer(req, res);
+for (const [name, rest] of [
+  ["sends on", `${"x".repeat(56_000)}GET / HTTP/1.1\r\nhost: x\r\n\r\n`],
+  ["stops", ""],
+] as const) {
+  test(`a refused HTTP/1.1 client that ${name} has time to take the answer, and reaches nobody`, async (t) => {
+    let calls = 0;
+    const handler: Handler = (req, res) => {
+      calls++;
+      refuse(req, res);
+    };
+    const { port, accepted, listener } = await start(t, handler, { lingerMs: 600_000 });
+    listener.server.on("clientError", () => calls++);
+    const socket = connect(t, port);
+    // Too much to be worth reading, too little to be cut off.
+    socket.write(`POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 66000\r\n\r\n${"x".repeat(10_000)}`);
+    assert.match(String(await received(socket)), /^HTTP\/1\.1 401/);
+    assert.equal(accepted[0]!.destroyed, false);
+    socket.end(rest);
+    await until(() => listener.connections === 0);
+    assert.equal(calls, 1);
   });
-  const socket = connect(t, port);
-  const length = 100 * 1024;
-  socket.write(`POST / HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n`);
-  await once(socket, "data");
-  socket.write(`${"x".repeat(length)}GET / HTTP/1.1\r\nhost: x\r\n\r\n`);
-  await received(socket);
-  assert.equal(calls, 1);
-});
+}
 
 test("an HTTP/2 body that was sent but not read keeps neither stream nor session", async (t) => {
-  const { origin, listener } = await start(t, async (req, res) => {
+  const { origin, listener, accepted } = await start(t, async (req, res) => {
     await once(req, "readable");
+    // More than the request buffers: the rest waits in the stream.
+    await until(() => accepted[0]!.bytesRead > 100_000);
     res.end("enough");
   });
   const client = session(t, origin);
   const stream = client.request({ ":path": "/", ":method": "POST" });
-  stream.end(Buffer.alloc(60_000));
+  stream.end(Buffer.alloc(100_000));
   assert.equal(await text(stream), "enough");
   await listener.close();
 });

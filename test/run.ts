@@ -9,7 +9,7 @@
  */
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -33,6 +33,7 @@ if (files.length === 0) throw new Error(`suite ${values.suite} has no test`);
 
 const runDir = await mkdtemp(join(tmpdir(), "latchkey-run-"));
 await writeFile(join(runDir, "secrets"), "");
+await mkdir(join(runDir, "logs"));
 process.env.TEST_RUN_DIR = runDir;
 const postgres = await startTestPostgres();
 try {

@@ -1,6 +1,6 @@
 /** Where the database is, started first where it is our own. */
 import type { DatabaseAddress } from "./client.ts";
-import { startEmbeddedPostgres } from "./embedded.ts";
+import { startEmbeddedPostgres } from "./embedded/embedded.ts";
 
 export interface OpenedDatabase {
   readonly address: DatabaseAddress;

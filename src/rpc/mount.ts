@@ -77,6 +77,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     },
   });
   options.routes(router);
+  checkMountedOnce(router.handlers);
 
   async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
     const rpc = new RunningRpc(options.recorder, plainAddress(req.ip));
@@ -170,3 +171,12 @@ function plainAddress(address: string): string {
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
+
+/** Fastify would say so too, but only when it listens, and of a route. */
+function checkMountedOnce(handlers: readonly UniversalHandler[]): void {
+  const paths = new Set<string>();
+  for (const { requestPath } of handlers) {
+    if (paths.has(requestPath)) throw new Error(`the method ${requestPath.slice(1)} is mounted twice`);
+    paths.add(requestPath);
+  }
+}

@@ -114,6 +114,7 @@ function notFound(kind: string, name: string): Answer {
 interface ServedFile {
   /** A serialised FileDescriptorProto. */
   readonly bytes: Uint8Array;
+  readonly imports: readonly ServedFile[];
   /** The file itself, then all files that it imports, directly or not, each once, the nearest first. */
   readonly closure: ReadonlySet<ServedFile>;
 }
@@ -133,15 +134,17 @@ function indexSchema(services: readonly DescService[]): Schema {
   const symbols = new Map<string, ServedFile>();
   const extensions = new Map<string, Map<number, ServedFile>>();
 
-  function addFile(desc: DescFile): void {
-    const { proto } = desc;
-    if (files.has(proto.name)) return;
-    const closure = new Set<ServedFile>();
+  function addFile({ proto, dependencies }: DescFile): ServedFile {
+    const known = files.get(proto.name);
+    if (known !== undefined) return known;
+    const imports = dependencies.map(addFile);
     // Unknown fields are written too: custom options, as (latchkey.v1.access), are such.
-    const file: ServedFile = { bytes: toBinary(FileDescriptorProtoSchema, proto), closure };
+    const bytes = toBinary(FileDescriptorProtoSchema, proto);
+    const closure = new Set<ServedFile>();
+    const file: ServedFile = { bytes, imports, closure };
+    // A Set yields what is added while it is walked: breadth first.
+    for (const each of closure.add(file)) for (const imported of each.imports) closure.add(imported);
     files.set(proto.name, file);
-    for (const dependency of desc.dependencies) addFile(dependency);
-    for (const each of importClosure(desc)) closure.add(files.get(each.proto.name)!);
     for (const declared of declarations(proto)) {
       // Names are unique in one schema; where files from two disagree, the first stands.
       setOnce(symbols, declared.name, file);
@@ -151,6 +154,7 @@ function indexSchema(services: readonly DescService[]): Schema {
         setOnce(extensions.get(declared.extendee)!, declared.number, file);
       }
     }
+    return file;
   }
 
   for (const { file, typeName } of services) {
@@ -166,13 +170,6 @@ function indexSchema(services: readonly DescService[]): Schema {
 
 function setOnce<K, V>(map: Map<K, V>, key: K, value: V): void {
   if (!map.has(key)) map.set(key, value);
-}
-
-function importClosure(file: DescFile): Iterable<DescFile> {
-  const closure = new Set([file]);
-  // A Set yields what is added while it is walked: breadth first.
-  for (const each of closure) for (const dependency of each.dependencies) closure.add(dependency);
-  return closure;
 }
 
 type Declaration =

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
 
 const asRoot = process.getuid?.() === 0;
 const nobody = asRoot ? { uid: 65_534, gid: 65_534 } : {};
@@ -79,7 +79,7 @@ function owner(
   options: { uid?: number; gid?: number; env?: NodeJS.ProcessEnv; detached?: boolean } = {},
 ): Owner {
   const script = `
-    import { startEmbeddedPostgres } from ${JSON.stringify(import.meta.resolve("../../src/db/embedded.ts"))};
+    import { startEmbeddedPostgres } from ${JSON.stringify(import.meta.resolve("../../src/db/embedded/embedded.ts"))};
     try {
       const server = await startEmbeddedPostgres({ dataDir: ${JSON.stringify(dataDir)}, onProgress: (text) => console.error(text) });
       console.log(JSON.stringify(server));

@@ -24,7 +24,7 @@ import {
   type EmbeddedPostgres,
   EmbeddedPostgresError,
   startEmbeddedPostgres,
-} from "../../src/db/embedded.ts";
+} from "../../src/db/embedded/embedded.ts";
 
 const asRoot = process.getuid?.() === 0;
 const onLinux = process.platform === "linux";
@@ -337,7 +337,7 @@ test("a data directory that cannot be made or written is named", async (t) => {
   const closed = join(base, "closed");
   await mkdir(closed, { mode: 0o555 });
   const script = `
-    import { startEmbeddedPostgres } from ${JSON.stringify(import.meta.resolve("../../src/db/embedded.ts"))};
+    import { startEmbeddedPostgres } from ${JSON.stringify(import.meta.resolve("../../src/db/embedded/embedded.ts"))};
     await startEmbeddedPostgres({ dataDir: ${JSON.stringify(join(closed, "data"))} }).catch((error) => console.log(error.name, error.message));`;
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
     cwd: "/",

@@ -4,7 +4,7 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
-import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
 
 const template = "latchkey_template";
@@ -18,11 +18,19 @@ export interface TestPostgres {
 /** Starts Postgres in a new folder and migrates the database that the others are cloned from. */
 export async function startTestPostgres(): Promise<TestPostgres> {
   const dataDir = await mkdtemp(join(tmpdir(), "latchkey-test-"));
+  const first = await startEmbeddedPostgres({ dataDir });
+  // Counts what Postgres is asked to do; can only be loaded at a start.
+  await admin(urlOf(first), (sql) => sql`ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'`);
+  await first.stop();
   const embedded = await startEmbeddedPostgres({ dataDir });
-  const url = `postgres://${embedded.username}@localhost/${embedded.database}?host=${embedded.host}`;
+  const url = urlOf(embedded);
   await admin(url, (sql) => sql.unsafe(`CREATE DATABASE ${template}`));
   await migrate({ url: databaseUrl(url, template) });
   return { env: { TEST_POSTGRES_URL: url }, stop: () => embedded.stop() };
+}
+
+function urlOf({ username, database, host }: EmbeddedPostgres): string {
+  return `postgres://${username}@localhost/${database}?host=${host}`;
 }
 
 /** A migrated, empty database. It is kept until the run's end, when it is searched for secrets. */

@@ -61,7 +61,10 @@ export async function startServer(
     },
   };
   const server = await createServer(config, { logStream, ...extras });
-  const { port } = await server.listen();
+  const { port } = await server.listen().catch(async (error: unknown) => {
+    await server.close();
+    throw error;
+  });
   const url = `${config.tlsCert === undefined ? "http" : "https"}://127.0.0.1:${port}`;
   const sql = openSql(databaseUrl);
   const as = (token: string) => clientsOf(connectTransport(url, token));

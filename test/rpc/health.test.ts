@@ -112,6 +112,11 @@ function watchDirectly(health: Health, service: string) {
   };
 }
 
+/** Waits for a condition, no longer than the test may take. */
+async function until(t: TestContext, condition: () => boolean): Promise<void> {
+  while (!condition()) await setImmediate(undefined, { signal: t.signal });
+}
+
 test("Check tells the overall state and that of each service", { timeout }, async (t) => {
   const health = createHealth([users, keys]);
   const { client } = await start(t, health);
@@ -204,7 +209,7 @@ test("a cancelled Watch leaves nothing behind", { timeout }, async (t) => {
     watcher.cancel();
     await assert.rejects(watcher.next(), { code: grpc.status.CANCELLED });
   }
-  while (health.listeners > 0) await setImmediate();
+  await until(t, () => health.listeners === 0);
 });
 
 test("a Watch cancelled while its reader is stalled leaves nothing behind", async () => {
@@ -275,7 +280,7 @@ test("one Watch stream above the bound is refused, and admitted once another end
 
   second.cancel();
   await assert.rejects(second.next(), { code: grpc.status.CANCELLED });
-  while (health.listeners > 1) await setImmediate();
+  await until(t, () => health.listeners === 1);
   assert.equal(await watch(client, users).next(), "SERVING");
 });
 

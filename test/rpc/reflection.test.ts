@@ -57,6 +57,7 @@ const fixtureFiles = {
       extend Thing { optional string nested_extension = 150; }
     }
     message Other {}
+    extend Thing { optional string late_extension = 120; }
     enum Size { SMALL = 0; }`,
   "left.proto": `
     syntax = "proto3";
@@ -270,14 +271,16 @@ for (const version of versions) {
     );
   });
 
-  test(`${version} tells the extension numbers of a message, none included`, { timeout }, async (t) => {
+  test(`${version} tells the extension numbers of a message in order, none included`, {
+    timeout,
+  }, async (t) => {
     const port = await start(t, [things, UserService]);
     const types = ["fixture.Thing", "google.protobuf.ServiceOptions", "fixture.Other"];
     const responses = await ask(port, version, ...types.map((each) => ({ allExtensionNumbersOfType: each })));
     assert.deepEqual(
       responses.map((response) => response.allExtensionNumbersResponse),
       [
-        { baseTypeName: "fixture.Thing", extensionNumber: [150] },
+        { baseTypeName: "fixture.Thing", extensionNumber: [120, 150] },
         { baseTypeName: "google.protobuf.ServiceOptions", extensionNumber: [51827] },
         { baseTypeName: "fixture.Other" },
       ],
@@ -366,6 +369,22 @@ test("the served files are what the compiler made, JSON names and options includ
       name,
     );
   }
+});
+
+test("a file of which two versions are imported is served in the first", { timeout }, async (t) => {
+  const file = (name: string, ...dependency: string[]) =>
+    create(FileDescriptorProtoSchema, { name, dependency, service: [{ name: name.replace(".proto", "") }] });
+  const registry = (...files: FileDescriptorProto[]) =>
+    createFileRegistry(create(FileDescriptorSetSchema, { file: files }));
+  const first = registry(file("shared.proto"), file("First.proto", "shared.proto"));
+  const second = registry(
+    file("more.proto"),
+    file("shared.proto", "more.proto"),
+    file("Second.proto", "shared.proto"),
+  );
+  const port = await start(t, [first.getService("First")!, second.getService("Second")!]);
+  const [response] = await ask(port, "v1", { fileContainingSymbol: "Second" });
+  assert.deepEqual(fileNames(response), ["Second.proto", "shared.proto"]);
 });
 
 test("two services from different files of one name are refused, and named", () => {

@@ -2,8 +2,8 @@ import { constants } from "node:fs";
 import { chmod, copyFile, mkdir, readdir, readFile, rm, stat, symlink } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
-import { EmbeddedPostgresError, errorCode, USE_A_SERVER } from "./embedded-error.ts";
-import { publishDirectory, sync } from "./embedded-publish.ts";
+import { EmbeddedPostgresError, errorCode, USE_A_SERVER } from "./error.ts";
+import { publishDirectory, sync } from "./publish.ts";
 
 /** A Postgres that can be run: a copy in the home directory, or the npm package from which to make one. */
 export interface ServerBinaries {

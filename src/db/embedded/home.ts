@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { chmod, chown, lstat, mkdir, mkdtemp, readFile, realpath, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { EmbeddedPostgresError, unless } from "./embedded-error.ts";
-import { removeAbandoned } from "./embedded-publish.ts";
+import { EmbeddedPostgresError, unless } from "./error.ts";
+import { removeAbandoned } from "./publish.ts";
 
 /** The account that the server runs as. */
 export interface ServerUser {

@@ -1,6 +1,6 @@
 import { mkdtemp, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { unless } from "./embedded-error.ts";
+import { unless } from "./error.ts";
 
 const UNPUBLISHED = ".new-";
 const ABANDONED_AFTER_MS = 600_000;

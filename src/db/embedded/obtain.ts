@@ -1,8 +1,8 @@
 import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { EmbeddedPostgresError, USE_A_SERVER } from "./embedded-error.ts";
-import type { EmbeddedHome } from "./embedded-home.ts";
-import { type OwnerLock, tryOwnerLock } from "./embedded-owner.ts";
+import { EmbeddedPostgresError, USE_A_SERVER } from "./error.ts";
+import type { EmbeddedHome } from "./home.ts";
+import { type OwnerLock, tryOwnerLock } from "./owner.ts";
 import {
   discardForeignPidFile,
   findPostmaster,
@@ -10,8 +10,8 @@ import {
   launchPostmaster,
   type Postmaster,
   servesData,
-} from "./embedded-postmaster.ts";
-import { removeSocketDirectory } from "./embedded-socket.ts";
+} from "./postmaster.ts";
+import { removeSocketDirectory } from "./socket.ts";
 
 const READY_TIMEOUT_MS = 120_000;
 const RIVAL_TIMEOUT_MS = 10_000;

@@ -1,8 +1,8 @@
 import { chown, mkdtemp, rm, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { EmbeddedPostgresError, unless } from "./embedded-error.ts";
-import { type EmbeddedHome, firstUnreachable } from "./embedded-home.ts";
+import { EmbeddedPostgresError, unless } from "./error.ts";
+import { type EmbeddedHome, firstUnreachable } from "./home.ts";
 
 /** Only names the socket file: no TCP port is opened. */
 export const SOCKET_PORT = 5432;

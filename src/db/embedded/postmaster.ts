@@ -4,11 +4,11 @@ import { type FileHandle, open, readFile, rename, rm, stat } from "node:fs/promi
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { execFailure } from "./embedded-binaries.ts";
-import { serverEnvironment } from "./embedded-cluster.ts";
-import { EmbeddedPostgresError, errorCode, unless } from "./embedded-error.ts";
-import type { EmbeddedHome } from "./embedded-home.ts";
-import { makeSocketDirectory, removeSocketDirectory, SOCKET_PORT } from "./embedded-socket.ts";
+import { execFailure } from "./binaries.ts";
+import { serverEnvironment } from "./cluster.ts";
+import { EmbeddedPostgresError, errorCode, unless } from "./error.ts";
+import type { EmbeddedHome } from "./home.ts";
+import { makeSocketDirectory, removeSocketDirectory, SOCKET_PORT } from "./socket.ts";
 
 /** A server process of one data directory, our child or one that a killed process left. */
 export interface Postmaster {

@@ -1,14 +1,14 @@
 import { resolve } from "node:path";
-import { chooseServer, installServer, pruneServers } from "./embedded-binaries.ts";
-import { CLUSTER_NAME, clusterMajor, createCluster } from "./embedded-cluster.ts";
-import { EmbeddedPostgresError, errorCode, USE_A_SERVER } from "./embedded-error.ts";
-import { type EmbeddedHome, prepareHome } from "./embedded-home.ts";
-import { obtainServer } from "./embedded-obtain.ts";
-import type { OwnerLock } from "./embedded-owner.ts";
-import { type Postmaster, stopPostmaster } from "./embedded-postmaster.ts";
-import { SOCKET_PORT } from "./embedded-socket.ts";
+import { chooseServer, installServer, pruneServers } from "./binaries.ts";
+import { CLUSTER_NAME, clusterMajor, createCluster } from "./cluster.ts";
+import { EmbeddedPostgresError, errorCode, USE_A_SERVER } from "./error.ts";
+import { type EmbeddedHome, prepareHome } from "./home.ts";
+import { obtainServer } from "./obtain.ts";
+import type { OwnerLock } from "./owner.ts";
+import { type Postmaster, stopPostmaster } from "./postmaster.ts";
+import { SOCKET_PORT } from "./socket.ts";
 
-export { EmbeddedPostgresError } from "./embedded-error.ts";
+export { EmbeddedPostgresError } from "./error.ts";
 
 /** Options of {@link startEmbeddedPostgres}. */
 export interface EmbeddedPostgresOptions {

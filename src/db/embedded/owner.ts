@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
-import { CLUSTER_NAME } from "./embedded-cluster.ts";
-import { errorCode } from "./embedded-error.ts";
-import { SOCKET_PORT } from "./embedded-socket.ts";
+import { CLUSTER_NAME } from "./cluster.ts";
+import { errorCode } from "./error.ts";
+import { SOCKET_PORT } from "./socket.ts";
 
 /** Proof that this process, and no other, uses a data directory; it ends with the process, however that dies. */
 export interface OwnerLock {

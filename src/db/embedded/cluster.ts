@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { chown, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { execFailure } from "./embedded-binaries.ts";
-import { EmbeddedPostgresError, USE_A_SERVER, unless } from "./embedded-error.ts";
-import type { EmbeddedHome } from "./embedded-home.ts";
-import { publishDirectory } from "./embedded-publish.ts";
+import { execFailure } from "./binaries.ts";
+import { EmbeddedPostgresError, USE_A_SERVER, unless } from "./error.ts";
+import type { EmbeddedHome } from "./home.ts";
+import { publishDirectory } from "./publish.ts";
 
 /** The superuser role and the database that a new cluster is made with. */
 export const CLUSTER_NAME = "latchkey";

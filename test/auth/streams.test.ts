@@ -1,0 +1,98 @@
+/** Streams end with the credential that opened them. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import {
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
+import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
+import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import { until } from "../harness/until.ts";
+
+let latchkey: TestServer;
+before(async () => {
+  latchkey = await startServer({ cacheMaxStalenessMs: 400, logInfrastructure: true });
+});
+after(() => latchkey?.close());
+
+/** Opens a stream that ends only when its client or its server says so: reflection, with one query. */
+async function openStream(transport: Transport, signal: AbortSignal) {
+  const closed = new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  async function* queries() {
+    yield { messageRequest: { case: "listServices" as const, value: "" } };
+    await closed;
+  }
+  const answers = createClient(ServerReflection, transport)
+    .serverReflectionInfo(queries(), { signal })
+    [Symbol.asyncIterator]();
+  assert.equal((await answers.next()).value?.messageResponse.case, "listServicesResponse");
+  return answers;
+}
+
+const withToken = (token: string): Interceptor[] => [
+  (next) => (req) => {
+    req.header.set("x-api-key", token);
+    return next(req);
+  },
+];
+const transports: Record<string, (token: string) => Transport> = {
+  connect: (token) =>
+    createConnectTransport({ baseUrl: latchkey.url, httpVersion: "2", interceptors: withToken(token) }),
+  grpc: (token) => createGrpcTransport({ baseUrl: latchkey.url, interceptors: withToken(token) }),
+  "grpc-web": (token) =>
+    createGrpcWebTransport({ baseUrl: latchkey.url, httpVersion: "2", interceptors: withToken(token) }),
+};
+
+const endings: Record<string, (apiKeyId: string) => PromiseLike<unknown>> = {
+  "is revoked": (id) => latchkey.asStaff.keys.revokeApiKey({ id }),
+  expires: (id) => latchkey.sql`UPDATE api_keys SET expires_at = now() WHERE id = ${id}`,
+  "is a disabled user's": (id) =>
+    latchkey.sql`UPDATE users SET is_active = false WHERE id = (SELECT user_id FROM api_keys WHERE id = ${id})`,
+  "is a deleted user's": (id) =>
+    latchkey.sql`DELETE FROM users WHERE id = (SELECT user_id FROM api_keys WHERE id = ${id})`,
+};
+
+let n = 0;
+for (const [protocol, transport] of Object.entries(transports)) {
+  for (const [ending, end] of Object.entries(endings)) {
+    test(`${protocol}: the open stream of a key ends with unauthenticated when the key ${ending}`, async () => {
+      const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, `stream-${n++}`);
+      const stop = new AbortController();
+      const stream = await openStream(transport(token), stop.signal);
+      await end(apiKeyId);
+      const error = await stream.next().then(
+        () => assert.fail("the stream went on"),
+        (reason: unknown) => ConnectError.from(reason),
+      );
+      assert.equal(error.code, Code.Unauthenticated);
+      const [row] = await until(
+        async () => await latchkey.sql`SELECT code FROM request_logs WHERE api_key_id = ${apiKeyId}`,
+        (rows) => rows.length > 0,
+      );
+      assert.equal(row?.code, Code.Unauthenticated);
+      stop.abort();
+    });
+  }
+}
+
+test("a stream goes on while other keys and users change", async () => {
+  const { token } = await createUserAndKey(latchkey.asStaff, "stays");
+  const other = await createUserAndKey(latchkey.asStaff, "goes");
+  const stop = new AbortController();
+  const stream = await openStream(transports.grpc!(token), stop.signal);
+  await latchkey.asStaff.keys.revokeApiKey({ id: other.apiKeyId });
+  await until(
+    async () =>
+      latchkey
+        .as(other.token)
+        .users.getUser({ userId: 1n })
+        .then(() => "served", String),
+    (outcome) => outcome.includes("revoked"),
+  );
+  const next = stream.next();
+  stop.abort();
+  const error = await next.then(() => assert.fail("the stream ended by itself"), ConnectError.from);
+  assert.equal(error.code, Code.Canceled);
+});

@@ -1,0 +1,210 @@
+/** The cache of grants: what it answers from memory, what it reads again and what it refuses to say. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Grant, type GrantChange, GrantsUnavailableError } from "../../src/auth/grant.ts";
+import { createGrantCache, type GrantCacheOptions } from "../../src/keys/cache.ts";
+
+const grant: Grant = {
+  apiKeyId: "01890a5d-ac96-774b-bcce-b302099a8057",
+  userId: 7n,
+  username: "ada",
+  isStaff: false,
+  isActive: true,
+  expiresAtMs: undefined,
+  revokedAtMs: undefined,
+  allowedMethods: [],
+};
+const revoked: Grant = { ...grant, revokedAtMs: 1 };
+
+/** A cache over a database and a fence that the test holds in its hands. */
+function setUp(options: Partial<GrantCacheOptions> = {}) {
+  const listeners = new Set<(change: GrantChange) => void>();
+  const world = {
+    fresh: true,
+    provenAtMs: performance.now(),
+    reads: 0,
+    read: async (_hash: string): Promise<Grant | undefined> => grant,
+    tell(change: GrantChange) {
+      for (const listen of listeners) listen(change);
+    },
+  };
+  const cache = createGrantCache({
+    readGrant(hash) {
+      world.reads++;
+      return world.read(hash);
+    },
+    readFirstStaffUser: async () => ({ userId: 1n, username: "admin" }),
+    fence: {
+      isFresh: () => world.fresh,
+      provenAtMs: () => world.provenAtMs,
+      isDatabaseUp: () => true,
+      onChange(listen) {
+        listeners.add(listen);
+        return () => listeners.delete(listen);
+      },
+      onDatabaseUp: () => () => {},
+      close: async () => {},
+    },
+    maxStalenessMs: 2000,
+    staleIfErrorMs: 0,
+    maxEntries: 100,
+    ...options,
+  });
+  return { world, cache };
+}
+
+/** A promise that the test settles. */
+function held<T>() {
+  return Promise.withResolvers<T>();
+}
+
+test("a grant that was read once is answered from memory, without a promise", async () => {
+  const { world, cache } = setUp();
+  assert.deepEqual(await cache.find("a"), grant);
+  assert.equal(cache.find("a"), grant);
+  assert.equal(world.reads, 1);
+});
+
+test("look-ups of one key at the same time share one read", async () => {
+  const { world, cache } = setUp();
+  await Promise.all(Array.from({ length: 10 }, () => cache.find("a")));
+  assert.equal(world.reads, 1);
+});
+
+for (const [name, change] of [
+  ["its key changes", { kind: "key", apiKeyId: grant.apiKeyId }],
+  ["its user changes", { kind: "user", userId: 7n }],
+  ["something may have been missed", { kind: "all" }],
+] as const) {
+  test(`a grant is read again once ${name}`, async () => {
+    const { world, cache } = setUp();
+    await cache.find("a");
+    world.read = async () => revoked;
+    world.tell(change);
+    assert.equal((await cache.find("a"))?.revokedAtMs, 1);
+  });
+
+  test(`a read that began before ${name} neither answers nor comes back into memory`, async () => {
+    const { world, cache } = setUp();
+    const slow = held<Grant>();
+    world.read = () => slow.promise;
+    const found = cache.find("a");
+    world.tell(change);
+    world.read = async () => revoked;
+    slow.resolve(grant);
+    assert.equal((await found)?.revokedAtMs, 1);
+    assert.equal((await cache.find("a"))?.revokedAtMs, 1);
+  });
+}
+
+test("a change of another key leaves a grant in memory and a read that is under way alone", async () => {
+  const { world, cache } = setUp();
+  await cache.find("a");
+  const slow = held<Grant>();
+  world.read = () => slow.promise;
+  const found = cache.find("b");
+  world.tell({ kind: "key", apiKeyId: "01890a5d-ac96-774b-bcce-000000000000" });
+  slow.resolve({ ...grant, apiKeyId: "b" });
+  await found;
+  assert.equal(cache.find("a"), grant);
+  assert.equal(world.reads, 2);
+});
+
+test("an unknown token is read once, and again after any key changed: it may be that key's", async () => {
+  const { world, cache } = setUp();
+  world.read = async () => undefined;
+  await cache.find("new");
+  assert.equal(cache.find("new"), undefined);
+  assert.equal(world.reads, 1);
+  world.read = async () => grant;
+  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  assert.deepEqual(await cache.find("new"), grant);
+});
+
+test("a token that becomes known while it is looked up is not remembered as unknown", async () => {
+  const { world, cache } = setUp();
+  const slow = held<undefined>();
+  world.read = () => slow.promise;
+  const found = cache.find("new");
+  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  world.read = async () => grant;
+  slow.resolve(undefined);
+  assert.deepEqual(await found, grant);
+});
+
+test("while the fence is not fresh, every look-up reads and nothing is kept", async () => {
+  const { world, cache } = setUp();
+  await cache.find("a");
+  world.fresh = false;
+  await Promise.all([cache.find("a"), cache.find("a")]);
+  assert.equal(world.reads, 3);
+  await cache.find("b");
+  world.fresh = true;
+  await cache.find("b");
+  assert.equal(world.reads, 5);
+});
+
+test("a grant that was read while the fence went down is not kept", async () => {
+  const { world, cache } = setUp();
+  const slow = held<Grant>();
+  world.read = () => slow.promise;
+  const found = cache.find("a");
+  world.fresh = false;
+  slow.resolve(grant);
+  await found;
+  world.fresh = true;
+  world.read = async () => revoked;
+  assert.equal((await cache.find("a"))?.revokedAtMs, 1);
+});
+
+test("a database that fails is no verdict, though the key is cached, once the fence is not fresh", async () => {
+  const { world, cache } = setUp();
+  await cache.find("a");
+  world.read = async () => Promise.reject(new Error("connection refused"));
+  assert.equal(cache.find("a"), grant);
+  world.fresh = false;
+  await assert.rejects(async () => cache.find("a"), GrantsUnavailableError);
+  await assert.rejects(async () => cache.find("b"), GrantsUnavailableError);
+});
+
+test("with staleIfErrorMs a cached key answers while the database fails, that long and no longer", async () => {
+  const { world, cache } = setUp({ staleIfErrorMs: 60_000 });
+  await cache.find("a");
+  world.fresh = false;
+  world.read = async () => Promise.reject(new Error("connection refused"));
+  assert.deepEqual(await cache.find("a"), grant);
+  await assert.rejects(async () => cache.find("unseen"), GrantsUnavailableError);
+  world.provenAtMs = performance.now() - 60_001;
+  await assert.rejects(async () => cache.find("a"), GrantsUnavailableError);
+});
+
+test("a database that never answers is no verdict, after maxStalenessMs", async () => {
+  const { world, cache } = setUp({ maxStalenessMs: 20 });
+  world.read = () => held<Grant>().promise;
+  await assert.rejects(async () => cache.find("a"), /too slow/);
+});
+
+test("look-ups at once are bounded: beyond, there is no verdict", async () => {
+  const { world, cache } = setUp({ maxStalenessMs: 50 });
+  world.read = () => held<Grant>().promise;
+  const found = await Promise.allSettled(Array.from({ length: 600 }, (_, i) => cache.find(String(i))));
+  assert.ok(world.reads <= 500);
+  assert.ok(found.every(({ status }) => status === "rejected"));
+});
+
+test("grants in memory are bounded", async () => {
+  const { world, cache } = setUp({ maxEntries: 2 });
+  world.read = async (hash) => ({ ...grant, apiKeyId: hash });
+  for (const hash of ["a", "b", "c"]) await cache.find(hash);
+  await cache.find("a");
+  assert.equal(world.reads, 4);
+});
+
+test("a change of a user drops all of the user's keys", async () => {
+  const { world, cache } = setUp();
+  world.read = async (hash) => ({ ...grant, apiKeyId: hash });
+  for (const hash of ["a", "b"]) await cache.find(hash);
+  world.tell({ kind: "user", userId: 7n });
+  for (const hash of ["a", "b"]) await cache.find(hash);
+  assert.equal(world.reads, 4);
+});

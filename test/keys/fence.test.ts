@@ -1,0 +1,152 @@
+/** The fence on real connections: what is changed anywhere is heard, and silence is noticed. */
+import assert from "node:assert/strict";
+import net from "node:net";
+import { after, before, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { GrantChange } from "../../src/auth/grant.ts";
+import { connect } from "../../src/db/client.ts";
+import { createFence } from "../../src/keys/fence.ts";
+import { createTestDatabase, openSql } from "../harness/postgres.ts";
+import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import { until } from "../harness/until.ts";
+
+let databaseUrl: string;
+let instances: TestServer[];
+before(async () => {
+  databaseUrl = await createTestDatabase();
+  instances = await Promise.all([
+    startServer({ databaseUrl }),
+    startServer({ databaseUrl }),
+    startServer({ databaseUrl }),
+  ]);
+});
+after(() => Promise.all(instances.map((instance) => instance.close())));
+
+const refused = (call: Promise<unknown>) =>
+  call.then(
+    () => undefined,
+    (error: unknown) => ConnectError.from(error),
+  );
+
+test("a revoked key is refused by every instance that had it cached", async () => {
+  const [first, ...others] = instances as [TestServer, TestServer, TestServer];
+  const { apiKeyId, token, userId } = await createUserAndKey(first.asStaff, "everywhere");
+  for (const instance of instances) await instance.as(token).users.getUser({ userId });
+  await first.asStaff.keys.revokeApiKey({ id: apiKeyId });
+  for (const instance of [first, ...others]) {
+    const error = await until(
+      () => refused(instance.as(token).users.getUser({ userId })),
+      (found) => found !== undefined,
+    );
+    assert.equal(error?.code, Code.Unauthenticated);
+    assert.match(error?.rawMessage ?? "", /was revoked at 20\d\d-/);
+  }
+});
+
+test("a key that an operator revokes in SQL, and a user that is disabled there, are refused", async () => {
+  const [first] = instances as [TestServer];
+  for (const [name, change] of [
+    ["by-sql", (id: string) => first.sql`UPDATE api_keys SET revoked_at = now() WHERE id = ${id}`],
+    [
+      "disabled-by-sql",
+      (id: string) =>
+        first.sql`UPDATE users SET is_active = false WHERE id = (SELECT user_id FROM api_keys WHERE id = ${id})`,
+    ],
+  ] as const) {
+    const { apiKeyId, token, userId } = await createUserAndKey(first.asStaff, name);
+    await first.as(token).users.getUser({ userId });
+    await change(apiKeyId);
+    const error = await until(
+      () => refused(first.as(token).users.getUser({ userId })),
+      (found) => found !== undefined,
+    );
+    assert.equal(error?.code, Code.Unauthenticated);
+  }
+});
+
+/** A proxy in front of Postgres' socket that can stop passing bytes without closing anything. */
+async function stallingProxy(target: string) {
+  const pairs = new Set<[net.Socket, net.Socket]>();
+  const server = net.createServer((client) => {
+    const upstream = net.connect(`${target}/.s.PGSQL.5432`);
+    client.pipe(upstream);
+    upstream.pipe(client);
+    for (const socket of [client, upstream]) socket.on("error", () => {});
+    pairs.add([client, upstream]);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    port: (server.address() as net.AddressInfo).port,
+    get connections() {
+      return pairs.size;
+    },
+    /** Stalls what is open now; what is opened later passes. */
+    stall() {
+      for (const [client, upstream] of pairs) {
+        client.unpipe(upstream);
+        upstream.unpipe(client);
+        client.pause();
+        upstream.pause();
+      }
+    },
+    close() {
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+test("a LISTEN connection that stalls without closing is noticed within maxStalenessMs, and replaced", async () => {
+  const socketDirectory = new URL(databaseUrl).searchParams.get("host") ?? "";
+  const proxy = await stallingProxy(socketDirectory);
+  const through = new URL(databaseUrl);
+  through.host = `127.0.0.1:${proxy.port}`;
+  through.search = "";
+  const maxStalenessMs = 400;
+  const fence = await createFence({
+    connectListener: () =>
+      connect({ url: through.href }, { max: 1, purpose: "listen", statementTimeoutMs: 0 }),
+    heartbeat: connect({ url: databaseUrl }, { max: 1, purpose: "heartbeat", statementTimeoutMs: 1000 }),
+    instanceId: "01890a5d-ac96-774b-bcce-b302099a8057",
+    maxStalenessMs,
+    onError: () => {},
+  });
+  const sql = openSql(databaseUrl);
+  try {
+    const changes: GrantChange[] = [];
+    fence.onChange((change) => changes.push(change));
+    await until(fence.isFresh, Boolean);
+    await sql`SELECT pg_notify('latchkey_changes', 'user:5')`;
+    await until(() => changes.length, Boolean);
+    assert.deepEqual(changes, [{ kind: "user", userId: 5n }]);
+
+    const stalledAtMs = performance.now();
+    proxy.stall();
+    // What nobody hears now must not be vouched for.
+    await sql`SELECT pg_notify('latchkey_changes', 'user:6')`;
+    await until(fence.isFresh, (fresh) => !fresh);
+    assert.ok(fence.provenAtMs() <= stalledAtMs + maxStalenessMs);
+    await until(fence.isFresh, Boolean);
+    assert.deepEqual(changes.at(-1), { kind: "all" }, "after a gap, everything may have changed");
+  } finally {
+    await fence.close();
+    await sql.end();
+    proxy.close();
+  }
+});
+
+test("a LISTEN connection that the database ends is opened again, and everything cached is dropped", async () => {
+  const [first] = instances as [TestServer];
+  const { apiKeyId, token, userId } = await createUserAndKey(first.asStaff, "cut");
+  await first.as(token).users.getUser({ userId });
+  await first.sql`
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'latchkey listen'`;
+  await first.sql`UPDATE api_keys SET revoked_at = now() WHERE id = ${apiKeyId}`;
+  for (const instance of instances) {
+    await until(
+      () => refused(instance.as(token).users.getUser({ userId })),
+      (error) => error?.code === Code.Unauthenticated,
+    );
+  }
+});

@@ -1,0 +1,190 @@
+/** The recorder when its database fails: nothing that was counted is lost, nothing is counted twice. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { Code } from "@connectrpc/connect";
+import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+import { createRecorder, type RecorderOptions } from "../../src/usage/recorder.ts";
+import type { UsageBatch } from "../../src/usage/store.ts";
+import { until } from "../harness/until.ts";
+
+function call(apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057"): EndedCall {
+  const begun = beginCall({
+    method: UserService.method.getUser,
+    protocol: "grpc",
+    requestId: null,
+    userAgent: null,
+  });
+  begun.verdict = {
+    denial: undefined,
+    principal: { userId: 1n, username: "ada", isStaff: false, credentialKind: "api_key", apiKeyId },
+    subject: { userId: 1n, apiKeyId },
+    credentialKind: "api_key",
+  };
+  return endCall(begun, { code: 0, errorMessage: undefined, requestBytes: 1, responseBytes: 2 });
+}
+
+/** A recorder over a database that the test turns off and on. */
+function setUp(options: Partial<RecorderOptions> = {}) {
+  const world = {
+    down: false,
+    error: new Error("connection refused"),
+    batches: [] as UsageBatch[],
+    tries: 0,
+    errors: [] as string[],
+  };
+  const recorder = createRecorder({
+    async write(batch) {
+      world.tries++;
+      if (world.down) throw world.error;
+      world.batches.push(batch);
+    },
+    durability: "batched",
+    intervalMs: 10,
+    onError: (message) => world.errors.push(message),
+    ...options,
+  });
+  const written = () => ({
+    rows: world.batches.reduce((sum, batch) => sum + batch.calls.length, 0),
+    counted: world.batches.reduce(
+      (sum, { totals }) => sum + [...totals.keys.values()].reduce((n, { requests }) => n + requests, 0),
+      0,
+    ),
+  });
+  return { world, recorder, written };
+}
+
+test("batched: a call is taken without a promise and committed in a group", async () => {
+  const { world, recorder, written } = setUp();
+  for (let i = 0; i < 50; i++) assert.equal(recorder.record(call()), undefined);
+  await until(written, ({ rows }) => rows === 50);
+  assert.equal(world.batches.length, 1);
+  assert.deepEqual(written(), { rows: 50, counted: 50 });
+});
+
+test("strict: a call's promise resolves only once it is committed", async () => {
+  const gate = Promise.withResolvers<void>();
+  let committed = false;
+  const { recorder } = setUp({
+    durability: "strict",
+    async write() {
+      await gate.promise;
+      committed = true;
+    },
+  });
+  const promise = recorder.record(call());
+  assert.ok(promise);
+  await turn();
+  gate.resolve();
+  await promise;
+  assert.equal(committed, true);
+});
+
+test("batched: calls of an outage are kept and written when the database is back", async () => {
+  const { world, recorder, written } = setUp();
+  world.down = true;
+  for (let i = 0; i < 30; i++) recorder.record(call());
+  await until(
+    () => world.tries,
+    (tries) => tries >= 2,
+  );
+  for (let i = 0; i < 30; i++) recorder.record(call());
+  world.down = false;
+  await until(written, ({ rows }) => rows === 60);
+  assert.deepEqual(written(), { rows: 60, counted: 60 });
+  assert.equal(recorder.droppedRows, 0);
+});
+
+test("a batch that failed is tried again with its number and the same calls", async () => {
+  const seen: UsageBatch[] = [];
+  const { recorder } = setUp({
+    async write(batch) {
+      seen.push(batch);
+      if (seen.length < 3) throw new Error("the answer was lost");
+    },
+  });
+  recorder.record(call());
+  await until(
+    () => seen.length,
+    (n) => n === 3,
+  );
+  assert.deepEqual(new Set(seen.map(({ number }) => number)), new Set([1]));
+  assert.deepEqual(new Set(seen.map(({ calls }) => calls[0]?.id)).size, 1);
+});
+
+test("rows beyond the bound are dropped oldest first and told, but every call is counted", async () => {
+  const { world, recorder, written } = setUp({ maxPendingRows: 100, maxBatchRows: 10 });
+  world.down = true;
+  const calls = Array.from({ length: 1000 }, () => call());
+  for (const one of calls) recorder.record(one);
+  await until(
+    () => world.tries,
+    (tries) => tries >= 1,
+  );
+  assert.ok(recorder.pendingCalls <= 110, `${recorder.pendingCalls} kept`);
+  world.down = false;
+  await until(written, ({ counted }) => counted === 1000);
+  const { rows } = written();
+  assert.equal(rows + recorder.droppedRows, 1000);
+  assert.ok(recorder.droppedRows >= 880);
+  const kept = new Set(world.batches.flatMap((batch) => batch.calls.map(({ id }) => id)));
+  assert.ok(kept.has(calls.at(-1)?.id ?? ""), "the newest is kept");
+  await until(
+    () => world.errors.join(),
+    (text) => text.includes("rows were dropped; their calls are counted"),
+  );
+});
+
+test("counters of an outage need one number a key, not one a call", async () => {
+  const { world, recorder, written } = setUp({ maxPendingRows: 10, maxBatchRows: 10 });
+  world.down = true;
+  const calls = ["a", "b", "c"].map((id) => call(id));
+  for (let i = 0; i < 30_000; i++) recorder.record(calls[i % 3] as EndedCall);
+  assert.ok(recorder.pendingCalls <= 20);
+  world.down = false;
+  await until(written, ({ counted }) => counted === 30_000);
+});
+
+test("strict: a call that cannot be committed rejects, is no longer accepted, and its row says unavailable", async () => {
+  const { world, recorder, written } = setUp({ durability: "strict" });
+  world.down = true;
+  await assert.rejects(recorder.record(call()) as Promise<void>, /connection refused/);
+  assert.equal(recorder.accepts(), false);
+  world.down = false;
+  await until(written, ({ rows }) => rows === 1);
+  assert.equal(world.batches[0]?.calls[0]?.code, Code.Unavailable);
+  assert.equal(world.batches[0]?.number, 1);
+  await until(recorder.accepts, Boolean);
+  await recorder.record(call());
+  assert.deepEqual(written(), { rows: 2, counted: 2 });
+});
+
+test("rows that Postgres refuses for what they hold stop nothing: their calls are counted without them", async () => {
+  const refused = Object.assign(new Error("invalid byte sequence"), { code: "22021" });
+  const { world, recorder, written } = setUp({
+    async write(batch) {
+      if (batch.calls.some(({ userAgent }) => userAgent === "poison")) throw refused;
+      world.batches.push(batch);
+    },
+  });
+  recorder.record({ ...call(), userAgent: "poison" });
+  await until(written, ({ counted }) => counted === 1);
+  recorder.record(call());
+  await until(written, ({ rows }) => rows === 1);
+  assert.equal(recorder.droppedRows, 1);
+});
+
+test("close commits what is there", async () => {
+  const { recorder, written } = setUp({ intervalMs: 60_000 });
+  for (let i = 0; i < 5000; i++) recorder.record(call());
+  await recorder.close(5000);
+  assert.deepEqual(written(), { rows: 5000, counted: 5000 });
+});
+
+test("close says how many calls it could not write, and ends", async () => {
+  const { world, recorder } = setUp();
+  world.down = true;
+  recorder.record(call());
+  await assert.rejects(recorder.close(50), /1 calls could not be written/);
+});

@@ -1,0 +1,168 @@
+/** Batches in real Postgres: each is all there, once. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Code } from "@connectrpc/connect";
+import type postgres from "postgres";
+import { v7 as uuidv7 } from "uuid";
+import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import { createRedactor, createToken } from "../../src/auth/token.ts";
+import { connect, database } from "../../src/db/client.ts";
+import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+import { bucketOf } from "../../src/usage/histogram.ts";
+import { createUsageStore, type UsageBatch, type WriteUsage } from "../../src/usage/store.ts";
+import { addCounts, addKeyRollups, emptyTotals } from "../../src/usage/totals.ts";
+import { createTestDatabase, openSql } from "../harness/postgres.ts";
+import { noteSecret } from "../harness/secrets.ts";
+
+let databaseUrl: string;
+let sql: postgres.Sql;
+const clients: postgres.Sql[] = [];
+before(async () => {
+  databaseUrl = await createTestDatabase();
+  sql = openSql(databaseUrl);
+});
+after(() => Promise.all([sql, ...clients].map((client) => client.end())));
+
+function openWriter(): WriteUsage {
+  const client = connect({ url: databaseUrl }, { max: 1, purpose: "usage", statementTimeoutMs: 0 });
+  clients.push(client);
+  const instance = { id: uuidv7(), hostname: "test", pid: 1, version: "0", startedAt: new Date() };
+  return createUsageStore({ db: database(client), instance, redact: createRedactor("lk") });
+}
+
+async function createKey(): Promise<string> {
+  const id = uuidv7();
+  const [user] = await sql`INSERT INTO users (username) VALUES (${id}) RETURNING id`;
+  await sql`INSERT INTO api_keys (id, user_id, name, type, hash, start)
+    VALUES (${id}, ${user?.id}, 'k', 'service', ${Buffer.from(id)}, 'lk_x')`;
+  await sql`INSERT INTO api_key_usage (api_key_id) VALUES (${id})`;
+  return id;
+}
+
+function call(apiKeyId: string, change: Partial<EndedCall> = {}): EndedCall {
+  const begun = beginCall({
+    method: UserService.method.getUser,
+    protocol: "grpc",
+    requestId: null,
+    userAgent: null,
+  });
+  begun.verdict = {
+    denial: undefined,
+    principal: { userId: 1n, username: "ada", isStaff: false, credentialKind: "api_key", apiKeyId },
+    subject: { userId: 1n, apiKeyId },
+    credentialKind: "api_key",
+  };
+  const ended = endCall(begun, { code: 0, errorMessage: undefined, requestBytes: 1, responseBytes: 2 });
+  return { ...ended, durationUs: 1000, ...change };
+}
+
+function batch(number: number, calls: EndedCall[]): UsageBatch {
+  const totals = emptyTotals();
+  for (const one of calls) {
+    addCounts(totals, one);
+    addKeyRollups(totals, one);
+  }
+  return { number, calls, totals };
+}
+
+async function stored(apiKeyId: string) {
+  const [row] = await sql`SELECT request_count::int AS count, last_used_at,
+    (SELECT count(*)::int FROM request_logs WHERE api_key_id = ${apiKeyId}) AS rows
+    FROM api_key_usage WHERE api_key_id = ${apiKeyId}`;
+  return row;
+}
+
+test("a batch that is sent again, its answer lost, counts once", async () => {
+  const write = openWriter();
+  const key = await createKey();
+  const one = batch(1, [call(key), call(key)]);
+  await write(one);
+  await write(one);
+  await write(batch(2, [call(key)]));
+  const { count, rows } = (await stored(key)) ?? {};
+  assert.deepEqual({ count, rows }, { count: 3, rows: 3 });
+});
+
+test("last_used_at only moves forward", async () => {
+  const write = openWriter();
+  const key = await createKey();
+  const late = Date.UTC(2026, 0, 2);
+  await write(batch(1, [call(key, { startedAtMs: late })]));
+  await write(batch(2, [call(key, { startedAtMs: late - 5000 })]));
+  assert.equal((await stored(key))?.last_used_at.getTime(), late);
+});
+
+test("batches of several instances on the same keys neither deadlock nor lose a count", async () => {
+  const keys = await Promise.all(Array.from({ length: 20 }, createKey));
+  const writers = Array.from({ length: 4 }, openWriter);
+  await Promise.all(
+    writers.map(async (write, w) => {
+      for (let number = 1; number <= 15; number++) {
+        // Each in another order.
+        const order = w % 2 === 0 ? keys : [...keys].reverse();
+        await write(
+          batch(
+            number,
+            order.map((key) => call(key)),
+          ),
+        );
+      }
+    }),
+  );
+  for (const key of keys) {
+    const { count, rows } = (await stored(key)) ?? {};
+    assert.deepEqual({ count, rows }, { count: 60, rows: 60 });
+  }
+});
+
+test("rollups of a minute and an hour merge by adding, latencies bucket by bucket", async () => {
+  const write = openWriter();
+  const key = await createKey();
+  const startedAtMs = Date.UTC(2026, 0, 1, 10, 30, 15);
+  await write(
+    batch(1, [call(key, { startedAtMs, durationUs: 50 }), call(key, { startedAtMs, durationUs: 9_000 })]),
+  );
+  await write(batch(2, [call(key, { startedAtMs: startedAtMs + 1000, durationUs: 50 })]));
+  await write(batch(3, [call(key, { startedAtMs, code: Code.NotFound })]));
+  const rows = await sql`SELECT period_s, bucket, code, requests::int, duration_us::int, request_bytes::int,
+    response_bytes::int, latency FROM key_rollups WHERE api_key_id = ${key} ORDER BY period_s, code`;
+  assert.deepEqual(
+    rows.map(({ period_s, bucket, code, requests }) => [period_s, bucket.toISOString(), code, requests]),
+    [
+      [60, "2026-01-01T10:30:00.000Z", 0, 3],
+      [60, "2026-01-01T10:30:00.000Z", 5, 1],
+      [3600, "2026-01-01T10:00:00.000Z", 0, 3],
+      [3600, "2026-01-01T10:00:00.000Z", 5, 1],
+    ],
+  );
+  const latency = Array.from({ length: bucketOf(9_000) + 1 }, () => 0);
+  latency[0] = 2;
+  latency[bucketOf(9_000)] = 1;
+  assert.deepEqual(rows[0]?.latency, latency);
+  assert.deepEqual([rows[0]?.duration_us, rows[0]?.request_bytes, rows[0]?.response_bytes], [9_100, 3, 6]);
+});
+
+test("what a caller sends cannot break a batch, nor put a token into a row", async () => {
+  const write = openWriter();
+  const key = await createKey();
+  const token = noteSecret(createToken("lk"));
+  const userAgent = `odd "\\{},'\0 ${token} \ud800 ☃`;
+  await write(
+    batch(1, [call(key, { userAgent, errorMessage: `bad ${token}\0`, peerAddress: "2001:db8::1" })]),
+  );
+  const [row] =
+    await sql`SELECT user_agent, error_message, peer_address FROM request_logs WHERE api_key_id = ${key}`;
+  assert.equal(row?.user_agent, `odd "\\{},' lk_[redacted] \ufffd ☃`);
+  assert.equal(row?.error_message, "bad lk_[redacted]");
+  assert.equal(row?.peer_address, "2001:db8::1");
+});
+
+test("calls of a key that is gone are logged, and stop nothing", async () => {
+  const write = openWriter();
+  const gone = uuidv7();
+  const key = await createKey();
+  await write(batch(1, [call(gone), call(key)]));
+  assert.equal((await stored(key))?.count, 1);
+  const [logged] = await sql`SELECT count(*)::int AS n FROM request_logs WHERE api_key_id = ${gone}`;
+  assert.equal(logged?.n, 1);
+});
