@@ -1,15 +1,16 @@
 -- Every change that a verdict depends on is told to every instance in the change's own
 -- transaction. A trigger does it, so that no path can forget: not a cascade, not an
--- operator in psql. Payload: "key:<uuid>" or "user:<id>".
+-- operator in psql. Payload: "key:<uuid>" or "user:<id>", and for what is new "new key:<uuid>"
+-- or "new user:<id>": nothing that is cached can have changed by it.
 CREATE FUNCTION latchkey_notify_api_key() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM pg_notify('latchkey_changes', 'key:' || coalesce(NEW.id, OLD.id));
+  PERFORM pg_notify('latchkey_changes', CASE TG_OP WHEN 'INSERT' THEN 'new key:' ELSE 'key:' END || coalesce(NEW.id, OLD.id));
   RETURN NULL;
 END $$;
 --> statement-breakpoint
 CREATE FUNCTION latchkey_notify_user() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM pg_notify('latchkey_changes', 'user:' || coalesce(NEW.id, OLD.id));
+  PERFORM pg_notify('latchkey_changes', CASE TG_OP WHEN 'INSERT' THEN 'new user:' ELSE 'user:' END || coalesce(NEW.id, OLD.id));
   RETURN NULL;
 END $$;
 --> statement-breakpoint

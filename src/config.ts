@@ -1,4 +1,5 @@
 /** Every setting: its name, default, unit and check. Nothing else reads the environment. */
+import { isIP } from "node:net";
 
 /** What a server is made with. Names are those of the environment, in camelCase. */
 export interface Config {
@@ -128,10 +129,25 @@ function listOf(pattern: RegExp, message: string): Parse<string[]> {
   return (value) => list(value).map(matching(pattern, message));
 }
 
+// Strict about @ and /: one that is not encoded would make a part of the password look like the host, and be shown.
 const databaseUrl = matching(
-  /^postgres(ql)?:\/\/\S+$/,
-  "must be a Postgres URL like postgres://user:password@host:5432/database",
+  /^postgres(ql)?:\/\/([^\s@/?#]*@)?(\[[0-9a-f:.]+\]|[^\s@/?#:[\]]*)(:\d+)?(,[^\s@/?#:]+(:\d+)?)*(\/[^\s@/?#]*)?(\?[^\s@#]*)?$/i,
+  "must be a Postgres URL like postgres://user:password@host:5432/database; in a password, write @ as %40 and / as %2F",
 );
+
+const addresses: Parse<string[]> = (value) =>
+  list(value).map((item) => {
+    const [address = "", bits, ...rest] = item.split("/");
+    const most = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+    if (
+      most < 0 ||
+      rest.length > 0 ||
+      (bits !== undefined && !(/^\d{1,3}$/.test(bits) && Number(bits) <= most))
+    ) {
+      throw new ConfigError("must list IP addresses or CIDR blocks, separated by commas");
+    }
+    return item;
+  });
 
 const maxMs = 2 ** 31 - 1;
 
@@ -187,17 +203,12 @@ const settings: readonly Setting[] = [
   setting("LATCHKEY_CACHE_MAX_STALENESS_MS", "cacheMaxStalenessMs", integer(100, 60_000), 2000),
   setting("LATCHKEY_CACHE_STALE_IF_ERROR_MS", "cacheStaleIfErrorMs", integer(0, maxMs), 0),
   setting("LATCHKEY_CACHE_MAX_ENTRIES", "cacheMaxEntries", integer(1, 100_000_000), 100_000),
-  setting(
-    "LATCHKEY_TRUSTED_PROXIES",
-    "trustedProxies",
-    listOf(/^[0-9a-f.:]+(\/\d{1,3})?$/i, "must list IP addresses or CIDR blocks, separated by commas"),
-    [],
-  ),
+  setting("LATCHKEY_TRUSTED_PROXIES", "trustedProxies", addresses, []),
   setting(
     "LATCHKEY_CORS_ORIGINS",
     "corsOrigins",
     listOf(
-      /^(\*|https?:\/\/[^/\s]+)$/,
+      /^(\*|https?:\/\/[^/\s*]+)$/,
       "must list origins like https://app.example.com, or *, separated by commas",
     ),
     [],
@@ -279,15 +290,24 @@ function checkConfig(config: Config): Config {
   return config;
 }
 
-/** The setting whose name shares the longest beginning, or as good as that, the most characters. */
+/** The setting whose name takes the fewest changes to arrive at; one without LATCHKEY_ where that was put before it. */
 function nearest(name: string): string {
-  const score = (other: string) => {
-    let same = 0;
-    while (same < name.length && name[same] === other[same]) same++;
-    return same * 100 - Math.abs(other.length - name.length);
-  };
-  return settings
-    .map((s) => s.env)
-    .filter((env) => env.startsWith("LATCHKEY_"))
-    .reduce((best, env) => (score(env) > score(best) ? env : best));
+  const bare = name.slice("LATCHKEY_".length);
+  const names = settings.map(({ env }) => env);
+  if (names.includes(bare)) return bare;
+  return names.reduce((best, env) => (distance(name, env) < distance(name, best) ? env : best));
+}
+
+/** The characters to insert, delete or replace between two texts (Levenshtein). */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
 }

@@ -140,8 +140,8 @@ async function join(
     startedAt: new Date(),
   };
   const fence = await createFence({
-    connectListener: () =>
-      connect(opened.listenAddress, { max: 1, purpose: "listen", statementTimeoutMs: 0 }),
+    connectListener: (events) =>
+      connect(opened.listenAddress, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
     heartbeat: connect(opened.address, { max: 1, purpose: "heartbeat", statementTimeoutMs: 10_000 }),
     instanceId: instance.id,
     maxStalenessMs: config.cacheMaxStalenessMs,

@@ -1,32 +1,75 @@
 /** The verdict before the body: a router's `requestGate`. */
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
-import type { Authorizer } from "./authorizer.ts";
-import type { CallRecorder } from "./call.ts";
+import { type Authorizer, authorizationKey } from "./authorizer.ts";
+import { beginCall, type Call, type CallRecorder, callKey, endCall } from "./call.ts";
 
 /**
  * A `requestGate` for a Connect router: decides from the headers alone, before
  * any of the body is read, for unary RPCs and streams alike. `apiKeyInterceptor`
  * takes up its verdict. Throws the refusal; throws `unavailable` where the call
  * could not be counted and counting is a condition of answering.
+ *
+ * What it refuses does not reach the interceptor: on a host that records no calls
+ * itself, it records the refusal.
  */
 export function apiKeyGate(options: {
   authorizer: Authorizer;
   recorder: CallRecorder;
 }): (context: HandlerContext) => void | Promise<void> {
+  const { authorizer, recorder } = options;
+
+  function refuse(context: HandlerContext, call: Call | undefined, error: ConnectError): Promise<never> {
+    if (call === undefined) throw error;
+    call.verdict = context.values.get(authorizationKey)?.verdict;
+    return recordEnd(recorder, call, error).then(() => {
+      throw error;
+    });
+  }
+
   return (context) => {
-    if (!options.recorder.accepts()) throw cannotCount();
-    const authorization = options.authorizer.authorize(
+    const call = context.values.get(callKey) === undefined ? begin(context) : undefined;
+    if (!recorder.accepts()) return refuse(context, call, cannotCount());
+    const authorization = authorizer.authorize(
       context.method,
       (name) => context.requestHeader.get(name),
       context.values,
     );
     if (authorization instanceof Promise) {
       return authorization.then(({ error }) => {
-        if (error !== undefined) throw error;
+        if (error !== undefined) return refuse(context, call, error);
       });
     }
-    if (authorization.error !== undefined) throw authorization.error;
+    if (authorization.error !== undefined) return refuse(context, call, authorization.error);
   };
+}
+
+function begin(context: HandlerContext): Call {
+  return beginCall({
+    method: context.method,
+    protocol: context.protocolName,
+    requestId: context.requestHeader.get("x-request-id"),
+    userAgent: context.requestHeader.get("user-agent"),
+  });
+}
+
+/** Records an RPC on a host that does not. Rejects with `unavailable` where it had to be counted and was not. */
+export async function recordEnd(
+  recorder: CallRecorder,
+  call: Call,
+  failure: ConnectError | undefined,
+): Promise<void> {
+  try {
+    await recorder.record(
+      endCall(call, {
+        code: failure?.code ?? 0,
+        errorMessage: failure?.rawMessage,
+        requestBytes: undefined,
+        responseBytes: undefined,
+      }),
+    );
+  } catch {
+    throw cannotCount();
+  }
 }
 
 /** The error where strict counting is asked for and the database does not take it. */

@@ -39,8 +39,13 @@ export interface GrantSource {
   onChange(listener: (change: GrantChange) => void): () => void;
 }
 
-/** What changed: one key, one user, or, after a gap in what could be heard, anything. */
+/**
+ * What changed: one key, one user, or, after a gap in what could be heard,
+ * anything. What is new is told apart: it turns no verdict on what was there.
+ */
 export type GrantChange =
   | { readonly kind: "key"; readonly apiKeyId: string }
   | { readonly kind: "user"; readonly userId: bigint }
+  | { readonly kind: "new_key" }
+  | { readonly kind: "new_user" }
   | { readonly kind: "all" };

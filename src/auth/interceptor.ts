@@ -1,10 +1,10 @@
 /** The one interceptor that carries authentication and counting on any Connect router. */
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
-import { beginCall, type Call, type CallRecorder, callKey, endCall } from "./call.ts";
-import { cannotCount } from "./gate.ts";
+import { beginCall, type CallRecorder, callKey } from "./call.ts";
+import { cannotCount, recordEnd } from "./gate.ts";
 import type { OpenStreams } from "./open-streams.ts";
-import { iterateUntilAborted } from "./until-aborted.ts";
+import { abortError, iterateUntilAborted, untilAborted } from "./until-aborted.ts";
 
 type Next = Parameters<Interceptor>[0];
 type AnyRequest = Parameters<Next>[0];
@@ -23,7 +23,8 @@ export interface ApiKeyInterceptorOptions {
  * Behind {@link apiKeyGate} it takes up the gate's verdict. Without one it looks
  * up itself, after a unary body was read. On a host that records calls itself
  * (our server) it leaves recording to the host; elsewhere it records, without
- * byte counts and peer address, which it cannot see.
+ * byte counts and peer address, which it cannot see, and ends what its client
+ * has left or whose deadline has passed, whether or not the handler heeds that.
  */
 export function apiKeyInterceptor(options: ApiKeyInterceptorOptions): Interceptor {
   return (next) => async (req) => {
@@ -65,11 +66,13 @@ async function runStream(
     authorization,
     end: (error) => controller.abort(error),
   });
+  // Connect aborts the signal at the end of every RPC; the handler itself may never come back.
+  req.signal.addEventListener("abort", unwatch, { once: true });
   const signal = AbortSignal.any([req.signal, controller.signal]);
   try {
     const res = await next({ ...req, signal, message: iterateUntilAborted(req.message, controller.signal) });
     if (!res.stream) return res;
-    return { ...res, message: finallyRun(iterateUntilAborted(res.message, controller.signal), unwatch) };
+    return { ...res, message: iterateUntilAborted(res.message, controller.signal) };
   } catch (error) {
     unwatch();
     throw error;
@@ -82,68 +85,56 @@ async function recorded(
   req: AnyRequest,
   answer: () => Promise<AnyResponse>,
 ): Promise<AnyResponse> {
+  const { signal } = req;
   const call = beginCall({
     method: req.method,
     protocol: protocolOf(req),
     requestId: req.header.get("x-request-id"),
     userAgent: req.header.get("user-agent"),
   });
-  const end = async (error?: unknown) => {
+  let ended: Promise<void> | undefined;
+  const end = (failure?: ConnectError) => {
     call.verdict = req.contextValues.get(authorizationKey)?.verdict;
-    await recordEnd(options.recorder, call, error);
+    ended ??= recordEnd(options.recorder, call, failure);
+    return ended;
   };
+  const fail = async (error: unknown): Promise<never> => {
+    const failure = toConnectError(error, signal);
+    await end(failure);
+    throw signal.aborted ? failure : error;
+  };
+  // A client that goes may leave its host waiting for ever, and with it what it would have iterated.
+  signal.addEventListener("abort", () => end(abortError(signal)).catch(() => {}), { once: true });
   let res: AnyResponse;
   try {
-    res = await answer();
+    res = await untilAborted(answer(), signal);
   } catch (error) {
-    await end(error);
-    throw error;
+    return fail(error);
   }
-  if (res.stream) return { ...res, message: finallyRun(res.message, end, req.signal) };
+  if (res.stream) return { ...res, message: watchEnd(iterateUntilAborted(res.message, signal), end, fail) };
   await end();
   return res;
 }
 
-async function recordEnd(recorder: CallRecorder, call: Call, error: unknown): Promise<void> {
-  const failure = error === undefined ? undefined : toConnectError(error);
-  try {
-    await recorder.record(
-      endCall(call, {
-        code: failure?.code ?? 0,
-        errorMessage: failure?.rawMessage,
-        requestBytes: undefined,
-        responseBytes: undefined,
-      }),
-    );
-  } catch {
-    throw cannotCount();
-  }
-}
-
 /** The error as the caller is told it: the text of what was not meant for the wire stays here. */
-function toConnectError(error: unknown): ConnectError {
-  return error instanceof ConnectError ? error : new ConnectError("internal error", Code.Internal);
+function toConnectError(error: unknown, signal: AbortSignal): ConnectError {
+  if (error instanceof ConnectError && error !== signal.reason) return error;
+  if (signal.aborted) return abortError(signal);
+  return new ConnectError("internal error", Code.Internal);
 }
 
-/** Yields what the iterable yields and calls back once at its end, with its error where it failed. */
-async function* finallyRun<T>(
+/** Yields what the iterable yields, then waits for what is done at its end or with its error. */
+async function* watchEnd<T>(
   iterable: AsyncIterable<T>,
-  onEnd: (error?: unknown) => void | Promise<void>,
-  signal?: AbortSignal,
+  end: () => Promise<void>,
+  fail: (error: unknown) => Promise<never>,
 ): AsyncGenerator<T, void, undefined> {
-  let outcome: { error: unknown } | "ended" | "returned" = "returned";
   try {
     yield* iterable;
-    outcome = "ended";
   } catch (error) {
-    outcome = { error };
-    throw error;
-  } finally {
-    if (outcome === "ended") await onEnd();
-    else if (outcome === "returned")
-      await onEnd(signal?.reason ?? new ConnectError("canceled", Code.Canceled));
-    else await onEnd(outcome.error);
+    await fail(error);
   }
+  await end();
 }
 
 /** The protocol, from what tells it apart in the headers. */

@@ -69,5 +69,7 @@ function concerns(change: GrantChange, stream: OpenStream): boolean {
       return subject?.apiKeyId === change.apiKeyId;
     case "user":
       return subject?.userId === change.userId;
+    default:
+      return false;
   }
 }

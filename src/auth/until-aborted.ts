@@ -1,4 +1,5 @@
 /** Ends a wait when a signal aborts, whether or not what is waited for heeds the signal. */
+import { Code, ConnectError } from "@connectrpc/connect";
 
 /** Settles as the promise does, or rejects with the signal's reason, whichever is first. */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
@@ -36,4 +37,12 @@ export async function* iterateUntilAborted<T>(
   } finally {
     if (!done) iterator.return?.()?.catch(() => {});
   }
+}
+
+/** Why a signal aborted, as an error for the caller: its deadline, a stop, or `canceled` when the client went. */
+export function abortError(signal: AbortSignal): ConnectError {
+  const reason: unknown = signal.reason;
+  // An HTTP/1.1 client that goes is told as Aborted, which in RPC terms means something else.
+  if (reason instanceof ConnectError && reason.code !== Code.Aborted) return reason;
+  return new ConnectError("the client went away", Code.Canceled);
 }

@@ -23,18 +23,28 @@ export function banner(
     lines.push("  secret key      not accepted; latchkey bootstrap creates the first staff user and key");
   } else {
     lines.push(`  secret key      ${server.secretKey}  (signs in as the first staff user; development only)`);
-    lines.push(...commands(config, url, authority, tls, server.secretKey));
+    lines.push(...commands(config, url, authority, server.secretKey));
   }
   return `${lines.join("\n")}\n`;
 }
 
-function commands(config: Config, url: string, authority: string, tls: boolean, secretKey: string): string[] {
-  const header = `-H '${config.apiKeyHeader}: ${secretKey}'`;
+function commands(config: Config, url: string, authority: string, secretKey: string): string[] {
+  const tls = config.tlsCert !== undefined;
+  const header = `-H ${quote(`${config.apiKeyHeader}: ${secretKey}`)}`;
   const curl = `curl ${tls ? "-k " : ""}${header} -H 'content-type: application/json'`;
-  const lines = [
-    "",
-    "Read a user:",
-    `  ${curl} -d '{"userId":"1"}' ${url}/api.users.UserService/GetUser`,
+  const lines = ["", "Read a user:", `  ${curl} -d '{"userId":"1"}' ${url}/api.users.UserService/GetUser`];
+  // With authentication off nobody is looked up, and so nobody may do these.
+  if (config.authEnabled) lines.push(...keyCommands(curl, url));
+  if (config.reflection) {
+    const grpcurl = tls ? "grpcurl -insecure" : "grpcurl -plaintext";
+    lines.push("", "Read a user over gRPC, where grpcurl is installed:");
+    lines.push(`  ${grpcurl} ${header} -d '{"user_id":1}' ${authority} api.users.UserService/GetUser`);
+  }
+  return lines;
+}
+
+function keyCommands(curl: string, url: string): string[] {
+  return [
     "",
     "Create an API key; the answer holds its token, this once:",
     `  ${curl} -d '{"userId":"2","name":"my first key"}' ${url}/latchkey.v1.ApiKeyService/CreateApiKey`,
@@ -42,12 +52,11 @@ function commands(config: Config, url: string, authority: string, tls: boolean, 
     "See what was called:",
     `  ${curl} -d '{"pageSize":5}' ${url}/latchkey.v1.RequestLogService/ListRequestLogs`,
   ];
-  if (config.reflection) {
-    const grpcurl = tls ? "grpcurl -insecure" : "grpcurl -plaintext";
-    lines.push("", "The same over gRPC, where grpcurl is installed:");
-    lines.push(`  ${grpcurl} ${header} -d '{"user_id":1}' ${authority} api.users.UserService/GetUser`);
-  }
-  return lines;
+}
+
+/** A text as one word of a shell. */
+function quote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** An address that a command on this machine can call, where the server listens on all. */

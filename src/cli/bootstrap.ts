@@ -1,13 +1,14 @@
 /** `latchkey bootstrap`: production's first staff user and key. */
 import { parseArgs } from "node:util";
+import { ConnectError } from "@connectrpc/connect";
 import { createToken, hashToken, tokenStart } from "../auth/token.ts";
 import type { Config } from "../config.ts";
-import { connect, database } from "../db/client.ts";
+import { connect, database, sqlState } from "../db/client.ts";
 import { migrate } from "../db/migrate.ts";
 import { openDatabase } from "../db/open.ts";
 import { createApiKey } from "../keys/store.ts";
-import { checkUsername } from "../users/service.ts";
-import { createUser, createUserStore } from "../users/store.ts";
+import { checkEmail, checkUsername } from "../users/service.ts";
+import { createUser } from "../users/store.ts";
 import { UsageError } from "./usage-error.ts";
 
 const help = `Usage: latchkey bootstrap --username NAME [--email ADDRESS]
@@ -20,14 +21,15 @@ Example: latchkey bootstrap --username ada --email ada@example.com
 `;
 
 /** Runs the command. Prints the token on standard output and the rest on standard error. */
-export async function bootstrap(args: string[], config: Config): Promise<void> {
+export async function bootstrap(args: string[], readConfig: () => Config): Promise<void> {
   const { values } = readArgs(args);
   if (values.help) {
     process.stdout.write(help);
     return;
   }
   if (values.username === undefined) throw new UsageError(`--username is missing\n\n${help}`);
-  const username = checkUsername(values.username);
+  const { username, email } = checkUser(values.username, values.email ?? "");
+  const config = readConfig();
 
   const opened = await openDatabase({ ...config, onProgress: (text) => process.stderr.write(`${text}\n`) });
   try {
@@ -35,16 +37,9 @@ export async function bootstrap(args: string[], config: Config): Promise<void> {
     const client = connect(opened.address, { max: 1, purpose: "bootstrap", statementTimeoutMs: 10_000 });
     try {
       const db = database(client);
-      if ((await createUserStore(db).findByUsername(username)) !== undefined) {
-        throw new UsageError(`there is a user ${username} already: choose another --username`);
-      }
       const token = createToken(config.tokenPrefix);
       const key = await db.transaction(async (tx) => {
-        const user = await createUser(
-          tx,
-          { username, email: values.email ?? "", bio: "", isStaff: true },
-          {},
-        );
+        const user = await createUser(tx, { username, email, bio: "", isStaff: true }, {});
         return createApiKey(
           tx,
           {
@@ -64,11 +59,22 @@ export async function bootstrap(args: string[], config: Config): Promise<void> {
       );
       process.stderr.write("Its token is shown this once: keep it now.\n");
       process.stdout.write(`${token}\n`);
+    } catch (error) {
+      if (sqlState(error) !== "23505") throw error;
+      throw new UsageError(`there is a user ${username} already: choose another --username\n\n${help}`);
     } finally {
       await client.end({ timeout: 5 });
     }
   } finally {
     await opened.close();
+  }
+}
+
+function checkUser(username: string, email: string): { username: string; email: string } {
+  try {
+    return { username: checkUsername(username), email: checkEmail(email) };
+  } catch (error) {
+    throw new UsageError(`${ConnectError.from(error).rawMessage}\n\n${help}`);
   }
 }
 

@@ -18,6 +18,10 @@ export interface ConnectOptions {
   purpose: string;
   /** Milliseconds after which Postgres gives a statement up; 0: never. */
   statementTimeoutMs: number;
+  /** For a client that runs LISTEN itself, rather than postgres.js's own, which reconnects even after its end. */
+  onNotification?: (channel: string, payload: string) => void;
+  /** A connection ended. */
+  onClose?: () => void;
 }
 
 /**
@@ -31,6 +35,8 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
     // The default waits up to 20 s between tries: an outage would last that much longer.
     backoff: (tries) => Math.min(1, 0.05 * 2 ** tries),
     onnotice: () => {},
+    ...(options.onNotification && { onnotify: options.onNotification, max_lifetime: null }),
+    ...(options.onClose && { onclose: options.onClose }),
     connection: {
       application_name: `latchkey ${options.purpose}`,
       statement_timeout: options.statementTimeoutMs,

@@ -2,12 +2,19 @@
 import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import { migrate as drizzleMigrate } from "drizzle-orm/postgres-js/migrator";
-import { connect, type DatabaseAddress, database } from "./client.ts";
+import { connect, type Database, type DatabaseAddress, database } from "./client.ts";
 
 // src/db and dist/db lie equally deep in the package.
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
 
 const oldestVersion = 14;
+/** postgres.js gives a connection up after 5 s, but tries again without end where one is taken and hung up. */
+const firstAnswerMs = 7_000;
+
+/** The message says how old, and what is needed. */
+export class PostgresTooOldError extends Error {
+  override name = "PostgresTooOldError";
+}
 
 /** Any number, the same in every instance. */
 const migrationLock = 7_270_951_824;
@@ -16,21 +23,46 @@ const migrationLock = 7_270_951_824;
  * Applies the migrations that are missing. May be called by many processes at
  * once: one at a time holds an advisory lock, the others wait. On a connection of
  * its own, since Drizzle takes no lock and an advisory lock belongs to a session.
+ *
+ * Rejects with {@link PostgresTooOldError}, and within 7 s where no Postgres answers.
  */
 export async function migrate(address: DatabaseAddress): Promise<void> {
   const client = connect(address, { max: 1, purpose: "migration", statementTimeoutMs: 0 });
   const db = database(client);
+  let answered = false;
   try {
-    const [row] = await db.execute<{ version: number }>(
-      sql`SELECT current_setting('server_version_num')::int / 10000 AS version`,
-    );
-    if (row === undefined || row.version < oldestVersion) {
-      throw new Error(`Postgres ${row?.version} is too old: Latchkey needs ${oldestVersion} or newer`);
+    const version = await answerWithin(firstAnswerMs, readVersion(db));
+    answered = true;
+    if (version < oldestVersion) {
+      throw new PostgresTooOldError(
+        `Postgres ${version} is too old: Latchkey needs ${oldestVersion} or newer`,
+      );
     }
     await db.execute(sql`SELECT pg_advisory_lock(${migrationLock})`);
     await drizzleMigrate(db, { migrationsFolder });
   } finally {
     // Closing the session releases the lock.
-    await client.end({ timeout: 5 });
+    await client.end({ timeout: answered ? 5 : 0 });
+  }
+}
+
+async function readVersion(db: Database): Promise<number> {
+  const [row] = await db.execute<{ version: number }>(
+    sql`SELECT current_setting('server_version_num')::int / 10000 AS version`,
+  );
+  return row?.version ?? 0;
+}
+
+async function answerWithin<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    reject(
+      Object.assign(new Error("it takes connections, but does not answer"), { code: "CONNECT_TIMEOUT" }),
+    );
+  }, timeoutMs);
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

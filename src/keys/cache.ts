@@ -45,7 +45,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
 
   let revision = 0;
   let allChangedAt = 0;
-  let anyKeyChangedAt = 0;
+  let newKeyAt = 0;
   let anyUserChangedAt = 0;
   /** Revisions of single changes; kept only while a look-up is under way. */
   const changedAt = new Map<string | bigint, number>();
@@ -76,11 +76,17 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
         misses.clear();
         staff = undefined;
         return;
-      case "key": {
-        anyKeyChangedAt = revision;
-        if (lookups > 0) changedAt.set(change.apiKeyId, revision);
-        // It may be a new key, of a token that was unknown until now.
+      case "new_key":
+        // Its token may have been looked up before, in vain.
+        newKeyAt = revision;
         misses.clear();
+        return;
+      case "new_user":
+        anyUserChangedAt = revision;
+        staff = undefined;
+        return;
+      case "key": {
+        if (lookups > 0) changedAt.set(change.apiKeyId, revision);
         const hash = hashesByKey.get(change.apiKeyId);
         if (hash !== undefined) grants.delete(hash);
         return;
@@ -95,7 +101,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
 
   function changedSince(since: number, grant: Grant | undefined): boolean {
     if (allChangedAt > since) return true;
-    if (grant === undefined) return anyKeyChangedAt > since;
+    if (grant === undefined) return newKeyAt > since;
     return (changedAt.get(grant.apiKeyId) ?? 0) > since || (changedAt.get(grant.userId) ?? 0) > since;
   }
 

@@ -30,14 +30,21 @@ export interface Fence {
 }
 
 export interface FenceOptions {
-  /** Opens a client of one connection for LISTEN. Called again to replace one that went silent. */
-  connectListener: () => postgres.Sql;
+  /** Opens a client of one connection for LISTEN. Called again to replace one that was closed or went silent. */
+  connectListener: (events: NotificationEvents) => postgres.Sql;
   /** Sends heartbeats; a connection of its own, so that a busy pool delays none. Owned by the fence. */
   heartbeat: postgres.Sql;
   /** A UUID. */
   instanceId: string;
   maxStalenessMs: number;
   onError: (message: string, error: unknown) => void;
+}
+
+/** What a listening client tells. */
+export interface NotificationEvents {
+  onNotification: (channel: string, payload: string) => void;
+  /** The connection ended, whoever ended it. */
+  onClose: () => void;
 }
 
 /** Creates the fence and resolves once it listens. Rejects where it cannot. */
@@ -53,7 +60,9 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   let closed = false;
   let listener: postgres.Sql;
   let listeningSinceMs = 0;
-  let replacing = false;
+  let listening = false;
+  let deaf = false;
+  let replacing: Promise<void> | undefined;
 
   const isFresh = () => performance.now() - provenAtMs <= options.maxStalenessMs;
   const tell = (change: GrantChange) => {
@@ -75,34 +84,46 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   }
 
   async function listen(): Promise<void> {
-    const client = options.connectListener();
+    const client = options.connectListener({
+      onNotification(channel, payload) {
+        if (client !== listener || closed) return;
+        if (channel === changesChannel) tell(parseChange(payload));
+        else if (channel === heartbeatChannel) onHeartbeat(payload);
+      },
+      onClose() {
+        if (client !== listener || closed) return;
+        listening = false;
+        // At once, unless it has only just been tried: then at the next tick.
+        if (performance.now() - listeningSinceMs > intervalMs) replaceListener();
+      },
+    });
     listener = client;
     listeningSinceMs = performance.now();
-    const current = () => client === listener && !closed;
+    await client`LISTEN ${client(changesChannel)}`;
     // Heartbeats sent before this connection listened would prove nothing about it.
-    const onListening = () => {
-      if (!current()) return;
-      provenAtMs = Number.NEGATIVE_INFINITY;
-      sentAtMs.clear();
-      tell({ kind: "all" });
-    };
-    await client.listen(changesChannel, (payload) => current() && tell(parseChange(payload)), onListening);
-    await client.listen(heartbeatChannel, (payload) => current() && onHeartbeat(payload));
+    provenAtMs = Number.NEGATIVE_INFINITY;
+    sentAtMs.clear();
+    tell({ kind: "all" });
+    await client`LISTEN ${client(heartbeatChannel)}`;
+    listening = true;
+    deaf = false;
   }
 
   /** Postgres may be gone without a word, and so may what lies between: a silent listener is replaced, not waited for. */
-  async function replaceListener(): Promise<void> {
-    if (replacing || closed) return;
-    replacing = true;
+  function replaceListener(): void {
+    if (replacing !== undefined || closed) return;
     const old = listener;
-    try {
-      await listen();
-    } catch (error) {
-      options.onError("cannot LISTEN for changes; verdicts read the database", error);
-    } finally {
-      replacing = false;
-      void old.end({ timeout: 0 }).catch(() => {});
-    }
+    replacing = (async () => {
+      try {
+        await listen();
+      } catch (error) {
+        if (!deaf) options.onError("cannot LISTEN for changes; verdicts read the database", error);
+        deaf = true;
+      } finally {
+        replacing = undefined;
+        await old.end({ timeout: 0 }).catch(() => {});
+      }
+    })();
   }
 
   async function sendHeartbeat(): Promise<void> {
@@ -130,7 +151,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
       setDatabaseUp(false, new Error(`no answer for ${Math.round(now - inFlightSinceMs)} ms`));
     }
     const silentForMs = now - Math.max(provenAtMs, listeningSinceMs);
-    if (silentForMs > options.maxStalenessMs) void replaceListener();
+    if (!listening || silentForMs > options.maxStalenessMs) replaceListener();
   }
 
   try {
@@ -157,15 +178,17 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
     async close() {
       closed = true;
       clearInterval(timer);
+      // postgres.js would finish an attempt to connect after the client was ended, and leave that connection open.
+      await replacing;
       await Promise.allSettled([listener.end({ timeout: 1 }), options.heartbeat.end({ timeout: 1 })]);
     },
   };
 }
 
-/** Reads "key:<uuid>" or "user:<id>"; whatever else is sent there may mean anything. */
+/** Reads what the triggers send: "key:<uuid>", "new user:<id>" … Whatever else is sent there may mean anything. */
 function parseChange(payload: string): GrantChange {
-  const [, kind, id] = payload.match(/^(key|user):([0-9a-f-]+)$/) ?? [];
-  if (kind === "key" && id !== undefined) return { kind, apiKeyId: id };
-  if (kind === "user" && id !== undefined && /^\d+$/.test(id)) return { kind, userId: BigInt(id) };
+  const [, fresh, kind, id = ""] = payload.match(/^(new )?(key|user):([0-9a-f-]+)$/) ?? [];
+  if (kind === "key") return fresh ? { kind: "new_key" } : { kind, apiKeyId: id };
+  if (kind === "user" && /^\d+$/.test(id)) return fresh ? { kind: "new_user" } : { kind, userId: BigInt(id) };
   return { kind: "all" };
 }

@@ -12,19 +12,20 @@ import {
   type RequestLogService,
 } from "../gen/latchkey/v1/request_log_service_pb.js";
 import { readPage } from "../rpc/page.ts";
-import { checkTime, checkUuid, invalid } from "../rpc/validate.ts";
+import { checkText, checkTime, checkUuid, invalid } from "../rpc/validate.ts";
 import { visibleUser } from "../rpc/visible-user.ts";
 import type { RequestLogCursor, RequestLogRow, RequestLogStore } from "./store.ts";
 
 const pageSizes = { fallback: 100, most: 1000 };
+const maxNameLength = 500;
 
 export function createRequestLogService(logs: RequestLogStore): ServiceImpl<typeof RequestLogService> {
   return {
     async listRequestLogs(request, context) {
       const principal = requireUser(context);
       const page = readPage(ListRequestLogsRequestSchema, request, pageSizes);
-      const from = request.startTime && checkTime("start_time", request.startTime);
-      const until = request.endTime && checkTime("end_time", request.endTime);
+      const from = request.startTime && checkTime("start_time", request.startTime, "up");
+      const until = request.endTime && checkTime("end_time", request.endTime, "up");
       if (from !== undefined && until !== undefined && until < from) {
         throw invalid("end_time must not be before start_time");
       }
@@ -32,8 +33,8 @@ export function createRequestLogService(logs: RequestLogStore): ServiceImpl<type
         {
           userId: visibleUser(request.userId, principal),
           apiKeyId: request.apiKeyId === "" ? undefined : checkUuid("api_key_id", request.apiKeyId),
-          service: request.service || undefined,
-          method: request.method || undefined,
+          service: checkText("service", request.service, maxNameLength) || undefined,
+          method: checkText("method", request.method, maxNameLength) || undefined,
           code: request.code === "" ? undefined : readCode(request.code),
           denialReason: readDenialReason(request.denialReason),
           from,
@@ -57,14 +58,17 @@ export function createRequestLogService(logs: RequestLogStore): ServiceImpl<type
 
 function readCursor([time = "", id = ""]: readonly string[]): RequestLogCursor {
   const at = new Date(time);
-  if (Number.isNaN(at.getTime())) throw invalid("page_token is damaged: start again without one");
+  // Only years of four digits: Postgres reads no other of what JavaScript writes.
+  if (!/^\d{4}-/.test(time) || Number.isNaN(at.getTime()))
+    throw invalid("page_token is damaged: start again without one");
   return { time: at, id: checkUuid("page_token", id) };
 }
 
 function readCode(name: string): number {
   if (name === "ok") return 0;
-  const code = codeFromString(name);
-  if (code === undefined) {
+  const code: unknown = codeFromString(name);
+  // Connect looks names up in a plain object, which has a "constructor" too.
+  if (typeof code !== "number") {
     throw invalid(`code ${JSON.stringify(name.slice(0, 50))} is unknown: ok, or one like not_found`);
   }
   return code;

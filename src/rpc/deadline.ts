@@ -30,3 +30,18 @@ export function createDeadline(timeoutMs: number): Deadline {
     clear: () => clearTimeout(timer),
   };
 }
+
+/** The most that a timer of Node's takes, some 24.8 days; one that is set to more fires at once. */
+const maxTimerMs = 2 ** 31 - 1;
+const grpcUnitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000 };
+
+/**
+ * Takes out a client's deadline that is too far for a timer, lest Connect count it
+ * as passed: no RPC lives to see it. What is no deadline stays, to be refused.
+ */
+export function dropFarDeadline(header: Headers): void {
+  const [, digits, unit = ""] = header.get("grpc-timeout")?.match(/^(\d{1,8})([HMS])$/) ?? [];
+  if (Number(digits) * (grpcUnitMs[unit] ?? 0) > maxTimerMs) header.delete("grpc-timeout");
+  const timeoutMs = header.get("connect-timeout-ms");
+  if (timeoutMs?.length === 10 && Number(timeoutMs) > maxTimerMs) header.delete("connect-timeout-ms");
+}

@@ -3,6 +3,7 @@ import {
   Code,
   ConnectError,
   type ConnectRouter,
+  type ContextValues,
   createConnectRouter,
   type HandlerContext,
   type Interceptor,
@@ -23,7 +24,9 @@ import type { CallRecorder } from "../auth/call.ts";
 import { cannotCount } from "../auth/gate.ts";
 import { refuseBody } from "../listener.ts";
 import { answerStream, answerUnary } from "./answer.ts";
-import { createDeadline } from "./deadline.ts";
+import { createDeadline, dropFarDeadline } from "./deadline.ts";
+import { answerUnknownRpc } from "./not-found.ts";
+import { peerAddress } from "./peer-address.ts";
 import { RunningRpc } from "./running-rpc.ts";
 
 export interface MountOptions {
@@ -80,7 +83,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
   checkMountedOnce(router.handlers);
 
   async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const rpc = new RunningRpc(options.recorder, plainAddress(req.ip));
+    const rpc = new RunningRpc(options.recorder, peerAddress(req));
     const closed = new Promise<void>((resolve) => {
       reply.raw.once("close", () => {
         rpc.clientGone = !reply.raw.writableFinished;
@@ -93,7 +96,12 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
     try {
-      const request = universalRequestFromNodeRequest(req.raw, reply.raw, undefined, rpc.values);
+      const request = universalRequest(req, reply, rpc.values);
+      if (request === undefined) {
+        reply.raw.writeHead(400).end("the Host header is missing, or no host\n");
+        return;
+      }
+      dropFarDeadline(request.header);
       const body = request.body as AsyncIterable<Uint8Array>;
       const response = await handler({
         ...request,
@@ -106,6 +114,8 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       for (const [name, value] of Object.entries(reply.getHeaders())) {
         if (value !== undefined) reply.raw.setHeader(name, value);
       }
+      // RFC 9110, section 15.5.6.
+      if (response.status === 405) reply.raw.setHeader("allow", handler.allowedMethods.join(", "));
       if (rpc.call !== undefined) reply.raw.setHeader("x-request-id", rpc.call.requestId);
       if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
       // The promise alone would not do: over HTTP/1.1 it never settles.
@@ -134,6 +144,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     });
   }
 
+  app.addHook("onRequest", answerUnknownRpc);
   app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser("*", (_req, _payload, done) => done(null));
@@ -165,9 +176,17 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
   };
 }
 
-/** An IPv4 address that came in over IPv6, as IPv4; a link-local one without its zone. */
-function plainAddress(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
+/** The request as Connect takes it; undefined where its Host makes no URL. */
+function universalRequest(
+  req: FastifyRequest,
+  reply: FastifyReply,
+  values: ContextValues,
+): UniversalServerRequest | undefined {
+  try {
+    return universalRequestFromNodeRequest(req.raw, reply.raw, undefined, values);
+  } catch {
+    return undefined;
+  }
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}

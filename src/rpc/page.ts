@@ -47,7 +47,7 @@ export function readPage<Desc extends DescMessage>(
 
 function decode(token: string, filters: string): string[] {
   const [of, ...cursor] = parse(token);
-  if (of !== filters) {
+  if (of !== filters || cursor.length === 0) {
     throw new ConnectError(
       "page_token is not one of this listing: pass next_page_token of the page before with the same filters, or none",
       Code.InvalidArgument,

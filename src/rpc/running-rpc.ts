@@ -29,6 +29,8 @@ export class RunningRpc {
   readonly #recorder: CallRecorder;
   readonly #peerAddress: string;
   #context: HandlerContext | undefined;
+  /** The client's deadline, in milliseconds from the start. */
+  #timeoutMs: number | undefined;
   #recorded = false;
 
   constructor(recorder: CallRecorder, peerAddress: string) {
@@ -44,6 +46,7 @@ export class RunningRpc {
   /** The gate was reached: from here on it is an RPC. */
   begin(context: HandlerContext): Call {
     this.#context = context;
+    this.#timeoutMs = context.timeoutMs();
     this.call = beginCall({
       method: context.method,
       protocol: context.protocolName,
@@ -93,8 +96,22 @@ export class RunningRpc {
    */
   #error(): ConnectError | undefined {
     const signal = this.#context?.signal;
-    if (signal?.aborted && signal.reason instanceof ConnectError) return abortError(signal);
-    if (this.clientGone) return new ConnectError("the client went away", Code.Canceled);
-    return undefined;
+    let error: ConnectError | undefined;
+    if (signal?.aborted && signal.reason instanceof ConnectError) error = abortError(signal);
+    else if (this.clientGone) error = new ConnectError("the client went away", Code.Canceled);
+    if (error?.code === Code.Canceled && this.#isAboutToTimeOut()) {
+      return new ConnectError("the deadline passed at the client", Code.DeadlineExceeded);
+    }
+    return error;
+  }
+
+  /**
+   * Whether the deadline is as good as passed. A client cancels at its deadline,
+   * and its timer started before ours did.
+   */
+  #isAboutToTimeOut(): boolean {
+    const leftMs = this.#context?.timeoutMs();
+    if (leftMs === undefined || this.#timeoutMs === undefined) return false;
+    return leftMs <= Math.min(100, this.#timeoutMs / 2);
   }
 }

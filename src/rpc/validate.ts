@@ -1,5 +1,5 @@
 /** Checks of request fields that several services make. Each throws `invalid_argument`. */
-import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 /** A text of at most so many characters. */
@@ -28,13 +28,20 @@ export function checkUuid(field: string, value: string): string {
   return value.toLowerCase();
 }
 
-/** A time of the years 1 to 9999, as protobuf has it. */
-export function checkTime(field: string, value: Timestamp): Date {
+const lastMs = 253_402_300_799_999;
+
+/**
+ * A time of the years 1 to 9999, as protobuf has it, in whole milliseconds. A
+ * part of one is dropped, or rounded up where the time bounds a range: what is
+ * stored in milliseconds is then compared as if to the nanosecond.
+ */
+export function checkTime(field: string, value: Timestamp, round: "down" | "up" = "down"): Date {
   const { seconds, nanos } = value;
   if (seconds < -62_135_596_800n || seconds > 253_402_300_799n || nanos < 0 || nanos > 999_999_999) {
     throw invalid(`${field} must be a time from year 1 to 9999`);
   }
-  return timestampDate(value);
+  const ms = Number(seconds) * 1000 + (round === "up" ? Math.ceil : Math.floor)(nanos / 1_000_000);
+  return new Date(Math.min(ms, lastMs));
 }
 
 export function invalid(message: string): ConnectError {

@@ -20,7 +20,7 @@ export function createUserService(users: UserStore): ServiceImpl<typeof UserServ
 
     async updateProfile({ bio }, context) {
       const { userId } = requireUser(context);
-      const user = await users.updateBio(userId, checkText("bio", bio, maxBioLength));
+      const user = await users.updateBio(userId, checkText("bio", bio, maxBioLength), actorOf(context));
       if (user === undefined) throw notFound(userId);
       return toResponse(user, context);
     },
@@ -95,7 +95,8 @@ export function checkUsername(username: string): string {
   return username;
 }
 
-function checkEmail(email: string): string {
+/** Checks an email address; empty is none. Throws `invalid_argument`. */
+export function checkEmail(email: string): string {
   if (email !== "" && (email.length > 254 || !/^[^\s@\0]+@[^\s@\0]+$/.test(email))) {
     throw invalid("email must be an address like ada@example.com, or empty");
   }

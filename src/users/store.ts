@@ -5,6 +5,9 @@ import { type Actor, audit } from "../db/audit.ts";
 import { type Database, type Executor, sqlState } from "../db/client.ts";
 import { users } from "../db/schema.ts";
 
+/** Any number, the same in every instance. */
+const deletionLock = 7_270_951_827;
+
 export type User = typeof users.$inferSelect;
 
 export interface NewUser {
@@ -26,14 +29,13 @@ export class LastStaffUserError extends Error {
 
 export interface UserStore {
   get(id: bigint): Promise<User | undefined>;
-  findByUsername(username: string): Promise<User | undefined>;
   /** Active users in the order of their ids, at most `limit`, those after `afterId`. */
   listActive(limit: number, afterId?: bigint): Promise<User[]>;
   firstStaffUser(): Promise<StaffUser | undefined>;
   /** Rejects with {@link UsernameTakenError}. */
   create(user: NewUser, actor: Actor): Promise<User>;
   /** Undefined: there is no such user. */
-  updateBio(id: bigint, bio: string): Promise<User | undefined>;
+  updateBio(id: bigint, bio: string, actor: Actor): Promise<User | undefined>;
   /** Deletes a user and all that is its own. False: there is no such user. Rejects with {@link LastStaffUserError}. */
   delete(id: bigint, actor: Actor): Promise<boolean>;
 }
@@ -50,9 +52,6 @@ export function createUserStore(db: Database): UserStore {
   return {
     async get(id) {
       return (await db.select().from(users).where(eq(users.id, id)))[0];
-    },
-    async findByUsername(username) {
-      return (await db.select().from(users).where(sql`lower(${users.username}) = lower(${username})`))[0];
     },
     listActive(limit, afterId = 0n) {
       return db
@@ -73,16 +72,28 @@ export function createUserStore(db: Database): UserStore {
         throw error;
       }
     },
-    async updateBio(id, bio) {
-      const rows = await db
-        .update(users)
-        .set({ bio, updatedAt: sql`now()` })
-        .where(eq(users.id, id))
-        .returning();
-      return rows[0];
+    updateBio(id, bio, actor) {
+      return db.transaction(async (tx) => {
+        const [user] = await tx.select().from(users).where(eq(users.id, id)).for("no key update");
+        if (user === undefined || user.bio === bio) return user;
+        const [updated] = await tx
+          .update(users)
+          .set({ bio, updatedAt: sql`now()` })
+          .where(eq(users.id, id))
+          .returning();
+        await audit(tx, actor, {
+          action: "user.update",
+          targetUserId: id,
+          before: { bio: user.bio },
+          after: { bio },
+        });
+        return updated;
+      });
     },
     delete(id, actor) {
       return db.transaction(async (tx) => {
+        // One deletion at a time: two staff users who were deleted at once would each wait for the other's lock.
+        await tx.execute(sql`SELECT pg_advisory_xact_lock(${deletionLock})`);
         const [user] = await tx.select().from(users).where(eq(users.id, id)).for("update");
         if (user === undefined) return false;
         if (user.isStaff && user.isActive && !(await hasOtherStaff(tx, id))) throw new LastStaffUserError();
@@ -102,14 +113,14 @@ export async function createUser(tx: Executor, user: NewUser, actor: Actor): Pro
   return created;
 }
 
-/** Whether an active staff user other than this one exists. Locks all of them: two may not remove each other at once. */
+/** Whether an active staff user other than this one exists, and holds it still: none may be disabled meanwhile. */
 async function hasOtherStaff(tx: Executor, id: bigint): Promise<boolean> {
   const others = await tx
     .select({ id: users.id })
     .from(users)
     .where(and(users.isStaff, users.isActive, ne(users.id, id)))
     .orderBy(asc(users.id))
-    .for("update");
+    .for("share");
   return others.length > 0;
 }
 

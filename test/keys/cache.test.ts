@@ -110,14 +110,14 @@ test("a change of another key leaves a grant in memory and a read that is under 
   assert.equal(world.reads, 2);
 });
 
-test("an unknown token is read once, and again after any key changed: it may be that key's", async () => {
+test("an unknown token is read once, and again after a key was created: it may be that key's", async () => {
   const { world, cache } = setUp();
   world.read = async () => undefined;
   await cache.find("new");
   assert.equal(cache.find("new"), undefined);
   assert.equal(world.reads, 1);
   world.read = async () => grant;
-  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  world.tell({ kind: "new_key" });
   assert.deepEqual(await cache.find("new"), grant);
 });
 
@@ -126,7 +126,7 @@ test("a token that becomes known while it is looked up is not remembered as unkn
   const slow = held<undefined>();
   world.read = () => slow.promise;
   const found = cache.find("new");
-  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  world.tell({ kind: "new_key" });
   world.read = async () => grant;
   slow.resolve(undefined);
   assert.deepEqual(await found, grant);
@@ -198,6 +198,14 @@ test("grants in memory are bounded", async () => {
   for (const hash of ["a", "b", "c"]) await cache.find(hash);
   await cache.find("a");
   assert.equal(world.reads, 4);
+});
+
+test("a key or user that is new drops nothing", async () => {
+  const { world, cache } = setUp();
+  await cache.find("a");
+  world.tell({ kind: "new_key" });
+  world.tell({ kind: "new_user" });
+  assert.equal(cache.find("a"), grant);
 });
 
 test("a change of a user drops all of the user's keys", async () => {

@@ -104,8 +104,8 @@ test("a LISTEN connection that stalls without closing is noticed within maxStale
   through.search = "";
   const maxStalenessMs = 400;
   const fence = await createFence({
-    connectListener: () =>
-      connect({ url: through.href }, { max: 1, purpose: "listen", statementTimeoutMs: 0 }),
+    connectListener: (events) =>
+      connect({ url: through.href }, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
     heartbeat: connect({ url: databaseUrl }, { max: 1, purpose: "heartbeat", statementTimeoutMs: 1000 }),
     instanceId: "01890a5d-ac96-774b-bcce-b302099a8057",
     maxStalenessMs,
