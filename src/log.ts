@@ -2,7 +2,10 @@
 import type { FastifyServerOptions } from "fastify";
 import { createRedactor } from "./auth/token.ts";
 
-/** Options for Fastify's logger. Lines are JSON, on standard error or the given stream. */
+/**
+ * Options for Fastify's logger. Lines are JSON, on standard error or the given
+ * stream; tokens and the secret key are blotted out of them, whoever wrote them.
+ */
 export function loggerOptions(options: {
   level: string;
   tokenPrefix: string;
@@ -10,15 +13,18 @@ export function loggerOptions(options: {
   stream?: { write(line: string): void };
 }): NonNullable<FastifyServerOptions["logger"]> {
   const redactTokens = createRedactor(options.tokenPrefix);
-  const redact = (text: string) => {
-    const blotted = redactTokens(text);
-    return options.secretKey === undefined ? blotted : blotted.replaceAll(options.secretKey, "[redacted]");
+  // As it stands in a line: JSON writes some characters otherwise.
+  const secretKey = JSON.stringify(options.secretKey)?.slice(1, -1);
+  const redact = (line: string) => {
+    const blotted = redactTokens(line);
+    return secretKey === undefined ? blotted : blotted.replaceAll(secretKey, "[redacted]");
   };
+  const stream = options.stream ?? process.stderr;
   return {
     level: options.level,
     base: { pid: process.pid },
-    serializers: { err: (error: unknown) => describeError(error, redact) as never },
-    stream: options.stream ?? process.stderr,
+    serializers: { err: (error: unknown) => describeError(error) as never },
+    stream: { write: (line) => void stream.write(redact(line)) },
   };
 }
 
@@ -35,20 +41,26 @@ interface ErrorDescription {
  * what libraries hang on besides, such as a statement's parameters, may hold what
  * must not be logged.
  */
-export function describeError(error: unknown, redact: (text: string) => string, depth = 0): ErrorDescription {
-  if (!(error instanceof Error)) return { type: typeof error, message: redact(String(error)) };
+export function describeError(error: unknown, depth = 0): ErrorDescription {
+  if (!(error instanceof Error)) return { type: typeof error, message: describeThrown(error) };
   // Drizzle's message ends with the parameters, hashes among them; its cause has Postgres' own.
   const hasParameters = "params" in error && "query" in error;
   const description: ErrorDescription = {
     type: error.name,
-    message: hasParameters ? "a statement failed" : redact(error.message),
+    message: hasParameters ? "a statement failed" : error.message,
   };
   const code = (error as { code?: unknown }).code;
   if (typeof code === "string" || typeof code === "number") description.code = String(code);
   // A stack begins with the message.
   const frames = error.stack?.match(/^\s+at .*$/gm)?.join("\n");
   if (frames !== undefined) description.stack = frames;
-  if (error.cause !== undefined && depth < 5)
-    description.cause = describeError(error.cause, redact, depth + 1);
+  if (error.cause !== undefined && depth < 5) description.cause = describeError(error.cause, depth + 1);
   return description;
+}
+
+/** What was thrown that is no error. Of an object no more than that: it may hold anything. */
+function describeThrown(thrown: unknown): string {
+  return typeof thrown === "object" && thrown !== null
+    ? Object.prototype.toString.call(thrown)
+    : String(thrown);
 }

@@ -28,7 +28,7 @@ async function main([command = "serve", ...args]: string[]): Promise<void> {
 }
 
 async function serve(config: Config): Promise<void> {
-  const server = await createServer(config, { onProgress: (text) => process.stderr.write(`${text}\n`) });
+  const server = await createServer({ ...config, onProgress: (text) => process.stderr.write(`${text}\n`) });
 
   let stopping = false;
   const stop = (exitCode: number) => {

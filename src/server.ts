@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import type { DescService } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, cors as connectCors } from "@connectrpc/connect";
+import { type ConnectRouter, cors as connectCors } from "@connectrpc/connect";
 import fastifyCors from "@fastify/cors";
 import Fastify, { type FastifyInstance, LogController } from "fastify";
 import { v7 as uuidv7 } from "uuid";
@@ -17,7 +17,7 @@ import { createPolicy } from "./auth/policy.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { createDecide } from "./auth/verdict.ts";
-import type { Config } from "./config.ts";
+import { type Config, withDefaults } from "./config.ts";
 import { connect, database } from "./db/client.ts";
 import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
@@ -38,16 +38,18 @@ import { createRequestLogService } from "./logs/service.ts";
 import { createRequestLogStore } from "./logs/store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth, healthService } from "./rpc/health.ts";
-import { type MountedRpcs, mountRpcs } from "./rpc/mount.ts";
+import { mountRpcs } from "./rpc/mount.ts";
 import { answerNotFound } from "./rpc/not-found.ts";
 import { reflectionRoutes } from "./rpc/reflection.ts";
+import { closeAll, drain } from "./stop.ts";
 import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
 import { seedUsers } from "./users/seed.ts";
 import { createUserService } from "./users/service.ts";
 import { createUserStore } from "./users/store.ts";
 
-export interface ServerExtras {
+/** Every setting, all of them optional, and what only a program can give. */
+export interface ServerOptions extends Partial<Config> {
   /** Mounts services of one's own beside Latchkey's. */
   routes?: (router: ConnectRouter) => void;
   /** Where the server's log goes, a JSON line each; default standard error. */
@@ -76,12 +78,17 @@ const hourMs = 3_600_000;
 /** The services that every server has; their RPCs are not logged unless asked. */
 const infrastructure: readonly DescService[] = [HealthService, ServerReflection, ServerReflectionAlpha];
 
-/** Creates a server, its database migrated and ready. Rejects, with nothing left open, where it cannot. */
-export async function createServer(config: Config, extras: ServerExtras = {}): Promise<Server> {
-  const opened = await openDatabase({ ...config, ...extras });
+/**
+ * Creates a server, its database migrated and ready. Rejects, with nothing left
+ * open, where it cannot: with a ConfigError for a setting that it does not take.
+ */
+export async function createServer(options: ServerOptions = {}): Promise<Server> {
+  const config = withDefaults(options);
+  const { onProgress } = options;
+  const opened = await openDatabase({ ...config, ...(onProgress && { onProgress }) });
   const closers: (() => Promise<unknown>)[] = [() => opened.close()];
   try {
-    return await join(config, extras, opened, closers);
+    return await join(config, options, opened, closers);
   } catch (error) {
     await closeAll(closers);
     throw error;
@@ -90,7 +97,7 @@ export async function createServer(config: Config, extras: ServerExtras = {}): P
 
 async function join(
   config: Config,
-  extras: ServerExtras,
+  options: ServerOptions,
   opened: OpenedDatabase,
   closers: (() => Promise<unknown>)[],
 ): Promise<Server> {
@@ -106,7 +113,7 @@ async function join(
       level: config.logLevel,
       tokenPrefix: config.tokenPrefix,
       secretKey,
-      ...(extras.logStream && { stream: extras.logStream }),
+      ...(options.logStream && { stream: options.logStream }),
     }),
     logController: new LogController({ disableRequestLogging: true }),
     trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
@@ -193,7 +200,7 @@ async function join(
       router.service(UserService, createUserService(users));
       router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
-      extras.routes?.(router);
+      options.routes?.(router);
       router.service(HealthService, healthService(health));
       const services = [...new Set(router.handlers.map((handler) => handler.service))];
       for (const service of services) health.setServiceServing(service.typeName, true);
@@ -237,47 +244,6 @@ async function join(
       return closing;
     },
   };
-}
-
-/** Lets running requests finish, then ends them, then cuts their connections. */
-async function drain(
-  rpcs: MountedRpcs,
-  listener: Listener | undefined,
-  shutdown: AbortController,
-  timeoutMs: number,
-): Promise<void> {
-  const closed = listener?.server.listening ? listener.close() : Promise.resolve();
-  if (!(await settlesWithin(rpcs.idle(), timeoutMs))) {
-    shutdown.abort(new ConnectError("the server is stopping: try again", Code.Unavailable));
-    await settlesWithin(rpcs.idle(), 1000);
-  }
-  if (!(await settlesWithin(closed, 1000))) listener?.destroy();
-}
-
-async function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, false);
-  });
-  try {
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Closes in order, all of them, whatever one of them says. */
-async function closeAll(
-  closers: readonly (() => Promise<unknown>)[],
-  onError: (message: string, error: unknown) => void = () => {},
-): Promise<void> {
-  for (const close of closers) {
-    try {
-      await close();
-    } catch (error) {
-      onError("the stop was not clean", error);
-    }
-  }
 }
 
 /** Timeouts that nobody has needed to set: see ListenerOptions. */

@@ -10,7 +10,8 @@ import { type TestContext, test } from "node:test";
 import tls from "node:tls";
 import grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
-import { createListener, type Listener, type ListenerOptions, refuseBody } from "../src/listener.ts";
+import { createListener, type Listener, type ListenerOptions } from "../src/listener.ts";
+import { refuseBody } from "../src/request-body.ts";
 
 // Self-signed, for localhost and 127.0.0.1, valid from 2020 to 2120. It guards nothing.
 const KEY = `-----BEGIN PRIVATE KEY-----

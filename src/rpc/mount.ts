@@ -22,7 +22,7 @@ import {
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { CallRecorder } from "../auth/call.ts";
 import { cannotCount } from "../auth/gate.ts";
-import { refuseBody } from "../listener.ts";
+import { refuseBody } from "../request-body.ts";
 import { answerStream, answerUnary } from "./answer.ts";
 import { createDeadline, dropFarDeadline } from "./deadline.ts";
 import { answerUnknownRpc } from "./not-found.ts";

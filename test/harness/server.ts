@@ -11,7 +11,7 @@ import { type Config, withDefaults } from "../../src/config.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { RequestLogService } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
-import { createServer, type Server, type ServerExtras } from "../../src/server.ts";
+import { createServer, type Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase, openSql } from "./postgres.ts";
 import { logFile, noteSecret } from "./secrets.ts";
 
@@ -42,7 +42,7 @@ export interface Clients {
 /** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
 export async function startServer(
   options: Partial<Config> = {},
-  extras: ServerExtras = {},
+  extras: Pick<ServerOptions, "routes" | "logStream" | "onProgress"> = {},
 ): Promise<TestServer> {
   const databaseUrl = options.databaseUrl ?? (await createTestDatabase());
   const logLines: Record<string, unknown>[] = [];
@@ -60,7 +60,7 @@ export async function startServer(
       logLines.push(JSON.parse(line));
     },
   };
-  const server = await createServer(config, { logStream, ...extras });
+  const server = await createServer({ ...config, logStream, ...extras });
   const { port } = await server.listen().catch(async (error: unknown) => {
     await server.close();
     throw error;

@@ -1,0 +1,85 @@
+/** Request bodies that nobody reads: how a client is kept from sending them, and a server from taking them in. */
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import {
+  constants,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Stream,
+} from "node:http2";
+import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
+
+// An unread body up to this size is cheaper to read than a connection to open.
+const DISCARD_BYTES = 64 * 1024;
+const END_STREAM_POLL_MS = 20; // no event tells that a frame was sent
+
+/**
+ * Marks a request whose body is not going to be read; call it before the response is written. An HTTP/1.1
+ * client that still has much to send is told that this is its connection's last response. Without the call,
+ * and on HTTP/2 with or without, the listener stops reading once the response is out all the same:
+ * HTTP/1.1 connections close, HTTP/2 streams get RST_STREAM(NO_ERROR) (RFC 9113, section 8.1).
+ */
+export function refuseBody(
+  req: IncomingMessage | Http2ServerRequest,
+  res: ServerResponse | Http2ServerResponse,
+): void {
+  const announce = req.httpVersionMajor === 1 && !req.complete && !res.headersSent;
+  if (announce && isUpload(req.headers)) res.setHeader("connection", "close");
+}
+
+/** Sends `100 Continue` when the body is first read, so that a handler may refuse before it is sent. */
+export function continueOnRead(body: Readable, res: ServerResponse | Http2ServerResponse): void {
+  const read = body._read;
+  body._read = (size) => {
+    body._read = read;
+    if (!res.headersSent) res.writeContinue();
+    body._read(size);
+  };
+}
+
+/** Whether a request announces a body that is not worth reading when nobody wants it. */
+export function isUpload(headers: IncomingHttpHeaders): boolean {
+  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > DISCARD_BYTES;
+}
+
+/**
+ * Keeps node from reading what is left of a body after its response, and from destroying the socket under a
+ * client that is still sending: that resets the connection, and the response is lost on the way.
+ */
+export function guardUpload(req: IncomingMessage, res: ServerResponse): void {
+  const { socket } = req; // node takes it off the request when a reader stops half-way
+  res.prependOnceListener("finish", () => {
+    if (!req.complete && !socket.destroyed) abandonUpload(req, socket);
+  });
+}
+
+/** Ends a connection in the middle of a request: nothing more reaches the parser, little more is read. */
+function abandonUpload(req: IncomingMessage, socket: Socket): void {
+  // Node's own listeners: they feed the parser, and report an end within a body as the client's error.
+  socket.removeAllListeners("data").removeAllListeners("end");
+  const limit = socket.bytesRead + DISCARD_BYTES;
+  socket.on("data", () => socket.bytesRead > limit && socket.pause());
+  socket.on("end", () => socket.destroy());
+  socket.once("close", () => req.destroy());
+  // node destroys the socket as soon as the last response is out; the listener gives the client `lingerMs`.
+  socket.destroySoon = () => socket.end();
+  socket.end();
+  socket.resume();
+}
+
+/**
+ * Ends what is left of an HTTP/2 request after its response: a client that still sends is stopped, and bytes
+ * that nobody read are dropped, without which node keeps the stream, and a session that is to close, for ever.
+ */
+export function dropUnread(this: ServerHttp2Stream): void {
+  if (this.destroyed || this.readableEnded) return;
+  if (!this.closed && this.state.remoteClose !== 1) {
+    // A reset overtakes what is queued, and `finish` comes before END_STREAM or the trailers have left.
+    if (this.state.localClose !== 1) {
+      setTimeout(() => dropUnread.call(this), END_STREAM_POLL_MS);
+      return;
+    }
+    this.close(constants.NGHTTP2_NO_ERROR);
+  }
+  this.removeAllListeners("data").resume();
+}

@@ -1,0 +1,45 @@
+/** The stop of a server, step by step. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Listener } from "./listener.ts";
+import type { MountedRpcs } from "./rpc/mount.ts";
+
+/** Lets running requests finish, then ends them, then cuts their connections. */
+export async function drain(
+  rpcs: MountedRpcs,
+  listener: Listener | undefined,
+  shutdown: AbortController,
+  timeoutMs: number,
+): Promise<void> {
+  const closed = listener?.server.listening ? listener.close() : Promise.resolve();
+  if (!(await settlesWithin(rpcs.idle(), timeoutMs))) {
+    shutdown.abort(new ConnectError("the server is stopping: try again", Code.Unavailable));
+    await settlesWithin(rpcs.idle(), 1000);
+  }
+  if (!(await settlesWithin(closed, 1000))) listener?.destroy();
+}
+
+async function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, false);
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Closes in order, all of them, whatever one of them says. */
+export async function closeAll(
+  closers: readonly (() => Promise<unknown>)[],
+  onError: (message: string, error: unknown) => void = () => {},
+): Promise<void> {
+  for (const close of closers) {
+    try {
+      await close();
+    } catch (error) {
+      onError("the stop was not clean", error);
+    }
+  }
+}
