@@ -54,6 +54,6 @@ function grpcStatus(type: string, message: string) {
   return {
     "content-type": type.split(";", 1)[0] ?? "",
     "grpc-status": String(unimplemented),
-    "grpc-message": encodeURIComponent(message),
+    "grpc-message": encodeURI(message),
   };
 }
