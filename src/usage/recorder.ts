@@ -92,30 +92,31 @@ export function createRecorder(options: RecorderOptions): Recorder {
     const taken = pending.splice(0, maxBatchRows);
     const counted = rowless;
     rowless = emptyTotals();
-    inBatch = taken.length;
-    const calls = taken.map(({ call }) => call);
-    let batch: UsageBatch = { number: ++batchNumber, calls, totals: sum(calls, counted) };
-    for (let waitMs = retryMs.first; ; waitMs = Math.min(retryMs.most, waitMs * 2)) {
+    const number = ++batchNumber;
+    let withRows = true;
+    for (let waitMs = retryMs.first; ; ) {
+      inBatch = taken.length;
+      const calls = taken.map(({ call }) => call);
+      const batch: UsageBatch = { number, calls: withRows ? calls : [], totals: sum(calls, counted) };
       try {
         await within(writeTimeoutMs, options.write(batch));
         break;
       } catch (error) {
-        if (isAboutTheData(error) && batch.calls.length > 0) {
-          options.onError(
-            `a batch of ${batch.calls.length} request log rows was refused; its calls are counted`,
-            error,
-          );
-          countDropped(batch.calls.length);
-          batch = { ...batch, calls: [] };
+        if (isAboutTheData(error) && withRows && taken.length > 0) {
+          // Half of it, until the row that is refused stands alone.
+          if (taken.length > 1) pending.unshift(...taken.splice(Math.ceil(taken.length / 2)));
+          else withRows = false;
           continue;
         }
         if (!failing) options.onError("usage cannot be written; it is kept and tried again", error);
         failing = true;
-        batch = refuseWaiting(taken, batch, counted, error);
+        refuseWaiting(taken, error);
         if (abandoned) return;
         await new Promise((resolve) => setTimeout(resolve, waitMs));
+        waitMs = Math.min(retryMs.most, waitMs * 2);
       }
     }
+    if (!withRows) countDropped(taken.length);
     inBatch = 0;
     failing = false;
     reportDropped();
@@ -123,19 +124,13 @@ export function createRecorder(options: RecorderOptions): Recorder {
   }
 
   /** Strict: those who wait are answered `unavailable`, and that is what their rows say from now on. */
-  function refuseWaiting(taken: Pending[], batch: UsageBatch, counted: Totals, error: unknown): UsageBatch {
-    const waiting = new Set<EndedCall>();
+  function refuseWaiting(taken: Pending[], error: unknown): void {
     for (const item of taken) {
       if (item.settle === undefined) continue;
-      waiting.add(item.call);
       item.settle.reject(error);
       delete item.settle;
+      item.call = { ...item.call, code: Code.Unavailable, errorMessage: "could not be counted" };
     }
-    if (waiting.size === 0) return batch;
-    const calls = batch.calls.map((call) =>
-      waiting.has(call) ? { ...call, code: Code.Unavailable, errorMessage: "could not be counted" } : call,
-    );
-    return { ...batch, calls, totals: sum(calls, counted) };
   }
 
   /** Makes room: the oldest rows go, their counts stay. */

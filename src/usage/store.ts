@@ -101,7 +101,7 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
       ${column((call) => call.durationUs)}::bigint[],
       ${column((call) => call.requestBytes ?? null)}::bigint[],
       ${column((call) => call.responseBytes ?? null)}::bigint[],
-      ${column((call) => call.peerAddress ?? null)}::inet[],
+      ${column((call) => call.peerAddress || null)}::inet[],
       ${column((call) => clean(call.userAgent))}::text[],
       ${column((call) => clean(call.requestId))}::text[],
       ${column((call) => (call.errorMessage === undefined ? null : clean(call.errorMessage)))}::text[]
