@@ -51,8 +51,11 @@ export function describeError(error: unknown, depth = 0): ErrorDescription {
   };
   const code = (error as { code?: unknown }).code;
   if (typeof code === "string" || typeof code === "number") description.code = String(code);
-  // A stack begins with the message.
-  const frames = error.stack?.match(/^\s+at .*$/gm)?.join("\n");
+  // A stack begins with the message, which may hold lines that look like frames: a parameter's, for one.
+  const frames = error.stack
+    ?.replace(error.message, () => "")
+    .match(/^\s+at .*$/gm)
+    ?.join("\n");
   if (frames !== undefined) description.stack = frames;
   if (error.cause !== undefined && depth < 5) description.cause = describeError(error.cause, depth + 1);
   return description;

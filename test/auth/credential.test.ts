@@ -1,0 +1,138 @@
+/** Which credential a request carries, by its headers. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+import { type Credential, createCredentialReader } from "../../src/auth/credential.ts";
+import { createToken } from "../../src/auth/token.ts";
+
+const token = createToken("lk");
+const other = createToken("lk");
+const foreign = createToken("my_app");
+const secretKey = "sk_test_0123456789abcdef";
+
+const none: Credential = { kind: "none" };
+const malformed: Credential = { kind: "malformed" };
+const secret: Credential = { kind: "secret_key" };
+const key: Credential = {
+  kind: "api_key",
+  hash: createHash("sha256").update(token).digest("base64"),
+};
+
+type Case = readonly [name: string, headers: Record<string, string>, expected: Credential];
+
+function read(headers: Record<string, string>, options: { secretKey?: string; apiKeyHeader?: string } = {}) {
+  const reader = createCredentialReader({
+    apiKeyHeader: options.apiKeyHeader ?? "x-api-key",
+    tokenPrefix: "lk",
+    secretKey: options.secretKey,
+  });
+  const web = new Headers(headers);
+  const fromWeb = reader((name) => web.get(name));
+  // Node's own headers say undefined where Headers say null.
+  assert.deepEqual(
+    reader((name) => headers[name]),
+    fromWeb,
+  );
+  return fromWeb;
+}
+
+const cases: readonly Case[] = [
+  ["no header", {}, none],
+  ["a token in the header", { "x-api-key": token }, key],
+  ["a token as bearer", { authorization: `Bearer ${token}` }, key],
+  ["the scheme in lower case", { authorization: `bearer ${token}` }, key],
+  ["the scheme in upper case", { authorization: `BEARER ${token}` }, key],
+  ["several spaces behind the scheme", { authorization: `Bearer   ${token}` }, key],
+  ["the same token in both", { "x-api-key": token, authorization: `Bearer ${token}` }, key],
+  ["two different tokens", { "x-api-key": token, authorization: `Bearer ${other}` }, malformed],
+  ["a token and a malformed bearer", { "x-api-key": token, authorization: "Bearer nonsense" }, malformed],
+  [
+    "a malformed header and a token as bearer",
+    { "x-api-key": "nonsense", authorization: `Bearer ${token}` },
+    malformed,
+  ],
+  ["a token and an empty bearer", { "x-api-key": token, authorization: "Bearer" }, malformed],
+  ["an empty header and a token as bearer", { "x-api-key": "", authorization: `Bearer ${token}` }, malformed],
+  [
+    "two that differ by case alone",
+    { "x-api-key": token, authorization: `Bearer ${swapCase(token)}` },
+    malformed,
+  ],
+  ["the same nonsense in both", { "x-api-key": "nonsense", authorization: "Bearer nonsense" }, malformed],
+  ["an empty header", { "x-api-key": "" }, malformed],
+  ["Bearer alone", { authorization: "Bearer" }, malformed],
+  ["Basic", { authorization: "Basic YTpi" }, none],
+  ["Digest", { authorization: 'Digest username="a"' }, none],
+  ["an empty authorization", { authorization: "" }, none],
+  ["a token without a scheme", { authorization: token }, none],
+  ["a scheme that only begins like Bearer", { authorization: `Bearers ${token}` }, none],
+  ["Bearer within another scheme", { authorization: `Basic Bearer ${token}` }, none],
+  ["Bearer with no space", { authorization: `Bearer${token}` }, none],
+  ["a token beside Basic", { "x-api-key": token, authorization: "Basic YTpi" }, key],
+  ["nonsense in the header", { "x-api-key": "nonsense" }, malformed],
+  ["nonsense as bearer", { authorization: "Bearer nonsense" }, malformed],
+  ["a scheme in the header", { "x-api-key": `Bearer ${token}` }, malformed],
+  ["two schemes", { authorization: `Bearer Bearer ${token}` }, malformed],
+  ["two tokens as bearer", { authorization: `Bearer ${token}, ${other}` }, malformed],
+  ["the header twice, as hosts join it", { "x-api-key": `${token}, ${token}` }, malformed],
+  ["a token of another prefix", { "x-api-key": foreign }, malformed],
+  [
+    "a token with its checksum wrong",
+    { "x-api-key": `${token.slice(0, -1)}${token.endsWith("a") ? "b" : "a"}` },
+    malformed,
+  ],
+  ["a token in another header", { "x-apikey": token, cookie: `key=${token}` }, none],
+  ["the secret key, where none is accepted", { "x-api-key": secretKey }, malformed],
+];
+
+for (const [name, headers, expected] of cases) {
+  test(`${name}: ${expected.kind}`, () => assert.deepEqual(read(headers), expected));
+}
+
+const withSecretKey: readonly Case[] = [
+  ["no header", {}, none],
+  ["the secret key in the header", { "x-api-key": secretKey }, secret],
+  ["the secret key as bearer", { authorization: `Bearer ${secretKey}` }, secret],
+  ["the secret key in both", { "x-api-key": secretKey, authorization: `bearer ${secretKey}` }, secret],
+  ["the secret key and a token", { "x-api-key": secretKey, authorization: `Bearer ${token}` }, malformed],
+  ["a token and the secret key", { "x-api-key": token, authorization: `Bearer ${secretKey}` }, malformed],
+  ["the secret key cut short", { "x-api-key": secretKey.slice(0, -1) }, malformed],
+  ["the secret key with more behind it", { "x-api-key": `${secretKey}0` }, malformed],
+  ["the secret key in upper case", { "x-api-key": secretKey.toUpperCase() }, malformed],
+  ["an empty header", { "x-api-key": "" }, malformed],
+  ["a token", { "x-api-key": token }, key],
+];
+
+for (const [name, headers, expected] of withSecretKey) {
+  test(`where a secret key is accepted, ${name}: ${expected.kind}`, () => {
+    assert.deepEqual(read(headers, { secretKey }), expected);
+  });
+}
+
+test("a secret key that looks like a token signs in as the secret key", () => {
+  assert.deepEqual(read({ "x-api-key": token }, { secretKey: token }), secret);
+});
+
+test("the header is the one that is configured, and no other", () => {
+  const options = { apiKeyHeader: "x-acme-key" };
+  assert.deepEqual(read({ "x-acme-key": token }, options), key);
+  assert.deepEqual(read({ "x-api-key": token }, options), none);
+  assert.deepEqual(read({ "x-api-key": other, "x-acme-key": token }, options), key);
+  assert.deepEqual(read({ authorization: `Bearer ${token}` }, options), key);
+});
+
+test("what was read holds the hash of the token, not the token", () => {
+  for (const headers of [
+    { "x-api-key": token },
+    { authorization: `Bearer ${token}` },
+    { "x-api-key": foreign },
+  ]) {
+    const text = JSON.stringify(read(headers, { secretKey }));
+    assert.ok(!text.includes(token.slice(3, 20)) && !text.includes(foreign.slice(7, 20)));
+  }
+  assert.ok(!JSON.stringify(read({ "x-api-key": secretKey }, { secretKey })).includes(secretKey));
+});
+
+function swapCase(text: string): string {
+  return text.replace(/[a-z]/gi, (c) => (c === c.toLowerCase() ? c.toUpperCase() : c.toLowerCase()));
+}
