@@ -1,5 +1,17 @@
 /** Every setting: its name, default, unit and check. Nothing else reads the environment. */
-import { isIP } from "node:net";
+import {
+  addresses,
+  boolean,
+  ConfigError,
+  databaseUrl,
+  integer,
+  listOf,
+  matching,
+  type Parse,
+  text,
+} from "./config-parse.ts";
+
+export { ConfigError } from "./config-parse.ts";
 
 /** What a server is made with. Names are those of the environment, in camelCase. */
 export interface Config {
@@ -69,13 +81,6 @@ export interface Config {
   production: boolean;
 }
 
-/** A setting that is unknown or malformed. The message names it and says what it takes. */
-export class ConfigError extends Error {
-  override name = "ConfigError";
-}
-
-type Parse<T> = (value: string) => T;
-
 interface Setting<K extends keyof Config = keyof Config> {
   env: string;
   field: K;
@@ -93,61 +98,6 @@ function setting<K extends keyof Config>(
   const byMode = typeof fallback === "function" ? fallback : () => fallback;
   return { env, field, parse, fallback: byMode } as unknown as Setting;
 }
-
-const text: Parse<string> = (value) => value;
-
-const boolean: Parse<boolean> = (value) => {
-  if (/^(true|1|yes|on)$/i.test(value)) return true;
-  if (/^(false|0|no|off)$/i.test(value)) return false;
-  throw new ConfigError("must be true or false");
-};
-
-const list: Parse<string[]> = (value) =>
-  value
-    .split(",")
-    .map((item) => item.trim())
-    .filter((item) => item !== "");
-
-function integer(min: number, max: number): Parse<number> {
-  return (value) => {
-    const n = Number(value);
-    if (!/^\d+$/.test(value) || n < min || n > max) {
-      throw new ConfigError(`must be a whole number from ${min} to ${max}`);
-    }
-    return n;
-  };
-}
-
-function matching(pattern: RegExp, message: string): Parse<string> {
-  return (value) => {
-    if (!pattern.test(value)) throw new ConfigError(message);
-    return value;
-  };
-}
-
-function listOf(pattern: RegExp, message: string): Parse<string[]> {
-  return (value) => list(value).map(matching(pattern, message));
-}
-
-// Strict about @ and /: one that is not encoded would make a part of the password look like the host, and be shown.
-const databaseUrl = matching(
-  /^postgres(ql)?:\/\/([^\s@/?#]*@)?(\[[0-9a-f:.]+\]|[^\s@/?#:[\]]*)(:\d+)?(,[^\s@/?#:]+(:\d+)?)*(\/[^\s@/?#]*)?(\?[^\s@#]*)?$/i,
-  "must be a Postgres URL like postgres://user:password@host:5432/database; in a password, write @ as %40 and / as %2F",
-);
-
-const addresses: Parse<string[]> = (value) =>
-  list(value).map((item) => {
-    const [address = "", bits, ...rest] = item.split("/");
-    const most = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
-    if (
-      most < 0 ||
-      rest.length > 0 ||
-      (bits !== undefined && !(/^\d{1,3}$/.test(bits) && Number(bits) <= most))
-    ) {
-      throw new ConfigError("must list IP addresses or CIDR blocks, separated by commas");
-    }
-    return item;
-  });
 
 const maxMs = 2 ** 31 - 1;
 
@@ -251,26 +201,35 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   const config: Partial<Record<keyof Config, unknown>> = { production };
   for (const { env: name, field, parse, fallback } of settings) {
     const value = env[name];
-    if (value === undefined || value === "") {
-      config[field] = fallback(production);
-      continue;
-    }
-    try {
-      config[field] = parse(value);
-    } catch (error) {
-      // The value is left out: it may be a secret.
-      throw new ConfigError(`${name} ${error instanceof Error ? error.message : "is malformed"}`);
-    }
+    const unset = value === undefined || value === "";
+    config[field] = unset ? fallback(production) : parseNamed(name, parse, value);
   }
   return checkConfig(config as unknown as Config);
 }
 
-/** The settings with their defaults, and the given ones over them. Checks what {@link readConfig} checks across settings. */
+/**
+ * The settings of a program: its options, checked as the environment's are, and
+ * the defaults. `production` is NODE_ENV's unless it is given. Throws a
+ * {@link ConfigError}.
+ */
 export function withDefaults(options: Partial<Config>): Config {
-  const production = options.production ?? false;
+  const production = options.production ?? process.env.NODE_ENV === "production";
   const config: Partial<Record<keyof Config, unknown>> = { production };
-  for (const { field, fallback } of settings) config[field] = options[field] ?? fallback(production);
+  for (const { field, parse, fallback } of settings) {
+    const value = options[field];
+    config[field] = value === undefined ? fallback(production) : parseNamed(field, parse, String(value));
+  }
   return checkConfig(config as unknown as Config);
+}
+
+/** Reads a value; what is wrong with it is said with its name. */
+function parseNamed<T>(name: string, parse: Parse<T>, value: string): T {
+  try {
+    return parse(value);
+  } catch (error) {
+    // The value is left out: it may be a secret.
+    throw new ConfigError(`${name} ${error instanceof Error ? error.message : "is malformed"}`);
+  }
 }
 
 function checkConfig(config: Config): Config {

@@ -385,3 +385,21 @@ test("the library's form fills in what is not given, and keeps what is, falsy or
   assert.deepEqual(withDefaults(given), { ...defaults, ...given });
   assert.equal(withDefaults({ production: true, reflection: true }).reflection, true);
 });
+
+test("an option that a setting does not take is refused by its name, without its value", () => {
+  for (const [options, message] of [
+    [{ port: -1 }, /^port must be a whole number/],
+    [{ port: 1.5 }, /^port must be/],
+    [{ tokenPrefix: "No" }, /^tokenPrefix must start/],
+    [{ secretKey: "hunter2" }, /^secretKey must be 16 to 512/],
+    [{ corsOrigins: ["app.example.com"] }, /^corsOrigins must list origins/],
+    [{ usageDurability: "sometimes" }, /^usageDurability must be/],
+    [{ databaseUrl: "mysql://u:hunter2@h/d" }, /^databaseUrl must be a Postgres URL/],
+  ] as const) {
+    assert.throws(
+      () => withDefaults(options as unknown as Partial<Config>),
+      (error) =>
+        error instanceof ConfigError && message.test(error.message) && !error.message.includes("hunter2"),
+    );
+  }
+});
