@@ -26,3 +26,15 @@ CREATE TRIGGER users_notify_update AFTER UPDATE OF "username", "is_staff", "is_a
     (OLD.username, OLD.is_staff, OLD.is_active) IS DISTINCT FROM (NEW.username, NEW.is_staff, NEW.is_active)
   )
   EXECUTE FUNCTION latchkey_notify_user();
+--> statement-breakpoint
+CREATE FUNCTION latchkey_notify_all() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_notify('latchkey_changes', 'all');
+  RETURN NULL;
+END $$;
+--> statement-breakpoint
+CREATE TRIGGER api_keys_notify_truncate AFTER TRUNCATE ON "api_keys"
+  FOR EACH STATEMENT EXECUTE FUNCTION latchkey_notify_all();
+--> statement-breakpoint
+CREATE TRIGGER users_notify_truncate AFTER TRUNCATE ON "users"
+  FOR EACH STATEMENT EXECUTE FUNCTION latchkey_notify_all();

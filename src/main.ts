@@ -32,7 +32,8 @@ async function serve(config: Config): Promise<void> {
 
   let stopping = false;
   const stop = (exitCode: number) => {
-    if (stopping) return;
+    // Asked twice: at once.
+    if (stopping) process.exit(1);
     stopping = true;
     server.close().then(
       () => process.exit(exitCode),

@@ -32,7 +32,7 @@ import { createFence } from "./keys/fence.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
 import { createListener, type Listener } from "./listener.ts";
-import { loggerOptions } from "./log.ts";
+import { loggerOptions } from "./logger.ts";
 import { keepPartitions } from "./logs/partitions.ts";
 import { createRequestLogService } from "./logs/service.ts";
 import { createRequestLogStore } from "./logs/store.ts";
@@ -74,7 +74,7 @@ export interface Server {
   close(): Promise<void>;
 }
 
-const hourMs = 3_600_000;
+const partitionIntervalMs = 600_000;
 /** The services that every server has; their RPCs are not logged unless asked. */
 const infrastructure: readonly DescService[] = [HealthService, ServerReflection, ServerReflectionAlpha];
 
@@ -101,7 +101,7 @@ async function join(
   opened: OpenedDatabase,
   closers: (() => Promise<unknown>)[],
 ): Promise<Server> {
-  await migrate(opened.address);
+  await migrate(opened.listenAddress);
   const secretKey = config.acceptSecretKey
     ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
     : undefined;
@@ -135,7 +135,11 @@ async function join(
   const lookupDb = database(open("verdicts", 4));
   const users = createUserStore(db);
   const keys = createApiKeyStore(db);
-  const keepDays = () => keepPartitions(db, config.logRetentionDays, new Date());
+  // A row whose day is missing goes to the default partition: no reason not to start.
+  const keepDays = () =>
+    keepPartitions(db, config.logRetentionDays, new Date()).catch((error: unknown) =>
+      onError("the partitions of the request log could not be kept", error),
+    );
   await keepDays();
   if (!config.production) await seedUsers(db);
 
@@ -173,7 +177,12 @@ async function join(
     readCredential: createCredentialReader({ ...config, secretKey }),
     apiKeyHeader: config.apiKeyHeader,
   });
-  const streams = createOpenStreams({ authorizer, grants, recheckMs: config.cacheMaxStalenessMs / 2 });
+  const streams = createOpenStreams({
+    authorizer,
+    grants,
+    recheckMs: config.cacheMaxStalenessMs / 2,
+    onError: (error) => onError("open streams could not be checked", error),
+  });
   closers.unshift(async () => streams.close());
 
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
@@ -184,10 +193,10 @@ async function join(
       redact: createRedactor(config.tokenPrefix),
     }),
     durability: config.usageDurability,
-    records: (call) => !unlogged.has(call.method.parent.typeName),
+    records: (method) => !unlogged.has(method.parent.typeName),
     onError,
   });
-  closers.unshift(() => recorder.close(config.shutdownTimeoutMs));
+  closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
 
   if (config.corsOrigins.length > 0) await app.register(fastifyCors, corsOptions(config));
   app.setNotFoundHandler(answerNotFound);
@@ -214,11 +223,7 @@ async function join(
   });
   fence.onDatabaseUp((up) => health.setServing(up));
 
-  const partitionTimer = setInterval(() => {
-    keepDays().catch((error: unknown) =>
-      onError("the partitions of the request log could not be kept", error),
-    );
-  }, hourMs);
+  const partitionTimer = setInterval(keepDays, partitionIntervalMs);
   closers.unshift(async () => clearInterval(partitionTimer));
 
   let closing: Promise<void> | undefined;

@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Listener } from "./listener.ts";
 import type { MountedRpcs } from "./rpc/mount.ts";
+import { within } from "./within.ts";
 
 /** Lets running requests finish, then ends them, then cuts their connections. */
 export async function drain(
@@ -18,16 +19,11 @@ export async function drain(
   if (!(await settlesWithin(closed, 1000))) listener?.destroy();
 }
 
-async function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, false);
-  });
-  try {
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  return within(timeoutMs, promise).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Closes in order, all of them, whatever one of them says. */

@@ -56,6 +56,8 @@ function runTests(): Promise<boolean> {
       env,
     },
   );
+  // Asked to stop, it stops what it started first.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("exit", (code) => resolve(code !== 0));

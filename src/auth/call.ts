@@ -1,6 +1,6 @@
 /** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
 import type { DescMethod } from "@bufbuild/protobuf";
-import { type Code, type ContextKey, createContextKey } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
 import type { Verdict } from "./verdict.ts";
 
@@ -37,8 +37,8 @@ export interface EndedCall extends Readonly<Call> {
 
 /** Counts and logs calls. May be called concurrently. */
 export interface CallRecorder {
-  /** False: nothing can be recorded now and recording is a condition of answering. */
-  accepts(): boolean;
+  /** False: calls of this method cannot be recorded now, and recording them is a condition of answering. */
+  accepts(method: DescMethod): boolean;
   /**
    * Takes a call. Answers with a promise where the call may be answered only once
    * it is committed; the promise rejects where that failed.
@@ -82,4 +82,29 @@ export function endCall(
   end: Pick<EndedCall, "code" | "errorMessage" | "requestBytes" | "responseBytes">,
 ): EndedCall {
   return { ...call, ...end, durationUs: Math.round((performance.now() - call.startedMs) * 1000) };
+}
+
+/** Records an RPC on a host that does not. Rejects with `unavailable` where it had to be counted and was not. */
+export async function recordEnd(
+  recorder: CallRecorder,
+  call: Call,
+  failure: ConnectError | undefined,
+): Promise<void> {
+  try {
+    await recorder.record(
+      endCall(call, {
+        code: failure?.code ?? 0,
+        errorMessage: failure?.rawMessage,
+        requestBytes: undefined,
+        responseBytes: undefined,
+      }),
+    );
+  } catch {
+    throw cannotCount();
+  }
+}
+
+/** The error where strict counting is asked for and the database does not take it. */
+export function cannotCount(): ConnectError {
+  return new ConnectError("this call could not be counted just now: try again", Code.Unavailable);
 }

@@ -1,7 +1,7 @@
 /** The verdict before the body: a router's `requestGate`. */
-import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import type { ConnectError, HandlerContext } from "@connectrpc/connect";
 import { type Authorizer, authorizationKey } from "./authorizer.ts";
-import { beginCall, type Call, type CallRecorder, callKey, endCall } from "./call.ts";
+import { beginCall, type Call, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
 
 /**
  * A `requestGate` for a Connect router: decides from the headers alone, before
@@ -28,7 +28,7 @@ export function apiKeyGate(options: {
 
   return (context) => {
     const call = context.values.get(callKey) === undefined ? begin(context) : undefined;
-    if (!recorder.accepts()) return refuse(context, call, cannotCount());
+    if (!recorder.accepts(context.method)) return refuse(context, call, cannotCount());
     const authorization = authorizer.authorize(
       context.method,
       (name) => context.requestHeader.get(name),
@@ -50,29 +50,4 @@ function begin(context: HandlerContext): Call {
     requestId: context.requestHeader.get("x-request-id"),
     userAgent: context.requestHeader.get("user-agent"),
   });
-}
-
-/** Records an RPC on a host that does not. Rejects with `unavailable` where it had to be counted and was not. */
-export async function recordEnd(
-  recorder: CallRecorder,
-  call: Call,
-  failure: ConnectError | undefined,
-): Promise<void> {
-  try {
-    await recorder.record(
-      endCall(call, {
-        code: failure?.code ?? 0,
-        errorMessage: failure?.rawMessage,
-        requestBytes: undefined,
-        responseBytes: undefined,
-      }),
-    );
-  } catch {
-    throw cannotCount();
-  }
-}
-
-/** The error where strict counting is asked for and the database does not take it. */
-export function cannotCount(): ConnectError {
-  return new ConnectError("this call could not be counted just now: try again", Code.Unavailable);
 }

@@ -27,8 +27,8 @@ export class GrantsUnavailableError extends Error {
 }
 
 /**
- * Looks grants up. May be called concurrently. Answers at once, without a
- * promise, from memory. Throws or rejects with {@link GrantsUnavailableError}.
+ * Looks grants up. May be called concurrently. `find` answers at
+ * once, without a promise, from memory. Throws or rejects with {@link GrantsUnavailableError}.
  */
 export interface GrantSource {
   /** The grant of the key with this hash (see `hashToken`); undefined: there is no such key. */

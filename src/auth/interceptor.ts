@@ -1,8 +1,7 @@
 /** The one interceptor that carries authentication and counting on any Connect router. */
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
-import { beginCall, type CallRecorder, callKey } from "./call.ts";
-import { cannotCount, recordEnd } from "./gate.ts";
+import { beginCall, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
 import type { OpenStreams } from "./open-streams.ts";
 import { abortError, iterateUntilAborted, untilAborted } from "./until-aborted.ts";
 
@@ -38,7 +37,7 @@ export function apiKeyInterceptor(options: ApiKeyInterceptorOptions): Intercepto
 }
 
 async function authorize(options: ApiKeyInterceptorOptions, req: AnyRequest): Promise<Authorization> {
-  if (!options.recorder.accepts()) throw cannotCount();
+  if (!options.recorder.accepts(req.method)) throw cannotCount();
   return options.authorizer.authorize(req.method, (name) => req.header.get(name), req.contextValues);
 }
 
@@ -68,6 +67,7 @@ async function runStream(
   });
   // Connect aborts the signal at the end of every RPC; the handler itself may never come back.
   req.signal.addEventListener("abort", unwatch, { once: true });
+  if (req.signal.aborted) unwatch();
   const signal = AbortSignal.any([req.signal, controller.signal]);
   try {
     const res = await next({ ...req, signal, message: iterateUntilAborted(req.message, controller.signal) });

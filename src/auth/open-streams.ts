@@ -4,6 +4,9 @@ import type { ConnectError } from "@connectrpc/connect";
 import type { Authorization, Authorizer } from "./authorizer.ts";
 import type { GrantChange, GrantSource } from "./grant.ts";
 
+/** Look-ups at once, when all streams are looked at: far fewer than the cache takes. */
+const recheckConcurrency = 16;
+
 /** One open stream: whose it is and how it is ended. */
 interface OpenStream {
   readonly method: DescMethod;
@@ -29,20 +32,44 @@ export function createOpenStreams(options: {
   authorizer: Authorizer;
   grants: GrantSource;
   recheckMs: number;
+  /** Told of what went wrong other than the verdict. */
+  onError: (error: unknown) => void;
 }): OpenStreams {
   const streams = new Set<OpenStream>();
 
-  async function recheck(stream: OpenStream): Promise<void> {
-    const { error } = await options.authorizer.recheck(stream.method, stream.authorization.credential);
-    if (error !== undefined && streams.has(stream)) stream.end(error);
+  /** Asks once for each credential and method, however many streams they hold, a few at a time. */
+  async function recheck(concerned: Iterable<OpenStream>): Promise<void> {
+    const groups = new Map<string, OpenStream[]>();
+    for (const stream of concerned) {
+      const { credential } = stream.authorization;
+      const key = `${stream.method.toString()} ${credential.kind === "api_key" ? credential.hash : credential.kind}`;
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, [stream]);
+      else group.push(stream);
+    }
+    const queue = groups.values();
+    const work = async () => {
+      for (const group of queue) await recheckGroup(group);
+    };
+    await Promise.all(Array.from({ length: recheckConcurrency }, work));
+  }
+
+  async function recheckGroup(group: OpenStream[]): Promise<void> {
+    const [first] = group;
+    if (first === undefined) return;
+    const { error } = await options.authorizer.recheck(first.method, first.authorization.credential);
+    if (error === undefined) return;
+    for (const stream of group) if (streams.has(stream)) stream.end(error);
+  }
+
+  function start(concerned: OpenStream[]): void {
+    if (concerned.length > 0) recheck(concerned).catch(options.onError);
   }
 
   const stopListening = options.grants.onChange((change) => {
-    for (const stream of streams) if (concerns(change, stream)) void recheck(stream);
+    start([...streams].filter((stream) => concerns(change, stream)));
   });
-  const timer = setInterval(() => {
-    for (const stream of streams) void recheck(stream);
-  }, options.recheckMs).unref();
+  const timer = setInterval(() => start([...streams]), options.recheckMs).unref();
 
   return {
     watch(stream) {

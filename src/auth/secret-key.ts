@@ -1,6 +1,6 @@
 /** The development secret key: configured, or made once and kept in the data directory. */
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { link, mkdir, readFile, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 /**
@@ -11,10 +11,15 @@ import { join } from "node:path";
 export async function developmentSecretKey(dataDir: string): Promise<string> {
   const file = join(dataDir, "secret-key");
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  // Written aside and linked into place, which the first of two does: nobody reads half a file.
+  const draft = `${file}.${randomBytes(6).toString("hex")}`;
+  await writeFile(draft, `sk_${randomBytes(24).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
   try {
-    await writeFile(file, `sk_${randomBytes(24).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
+    await link(draft, file);
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  } finally {
+    await unlink(draft);
   }
   const secretKey = (await readFile(file, "utf8")).trim();
   if (secretKey.length < 16) throw new Error(`${file} holds no secret key: delete it and start again`);

@@ -10,7 +10,13 @@ export interface Actor {
   readonly requestId?: string | undefined;
 }
 
-export type AuditAction = "api_key.create" | "api_key.revoke" | "user.create" | "user.update" | "user.delete";
+export type AuditAction =
+  | "api_key.create"
+  | "api_key.revoke"
+  | "api_key.delete"
+  | "user.create"
+  | "user.update"
+  | "user.delete";
 
 /** What was changed. `before` and `after` hold the fields that changed: never a token, never a hash. */
 export interface AuditedChange {

@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import { migrate as drizzleMigrate } from "drizzle-orm/postgres-js/migrator";
+import { TimedOutError, within } from "../within.ts";
 import { connect, type Database, type DatabaseAddress, database } from "./client.ts";
 
 // src/db and dist/db lie equally deep in the package.
@@ -54,15 +55,8 @@ async function readVersion(db: Database): Promise<number> {
 }
 
 async function answerWithin<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    reject(
-      Object.assign(new Error("it takes connections, but does not answer"), { code: "CONNECT_TIMEOUT" }),
-    );
-  }, timeoutMs);
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return within(timeoutMs, answer).catch((error: unknown) => {
+    if (!(error instanceof TimedOutError)) throw error;
+    throw Object.assign(new Error("it takes connections, but does not answer"), { code: "CONNECT_TIMEOUT" });
+  });
 }

@@ -7,6 +7,7 @@ import {
   GrantsUnavailableError,
   type StaffUser,
 } from "../auth/grant.ts";
+import { within } from "../within.ts";
 import type { Fence } from "./fence.ts";
 
 export interface GrantCacheOptions {
@@ -112,26 +113,23 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   ): Promise<T> {
     if (lookups >= maxLookups) throw new GrantsUnavailableError("too many look-ups at once");
     lookups++;
-    const giveUp = new AbortController();
     try {
-      const late = new Promise<never>((_, reject) => {
-        const timer = setTimeout(
-          () => reject(new GrantsUnavailableError("the database is too slow")),
-          options.maxStalenessMs,
-        );
-        giveUp.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
-      });
-      for (;;) {
-        const since = revision;
-        const found = await Promise.race([read(), late]);
-        if (!changed(since, found)) return found;
-      }
+      return await within(options.maxStalenessMs, readUntilSettled(read, changed));
     } catch (error) {
-      if (error instanceof GrantsUnavailableError) throw error;
       throw new GrantsUnavailableError("the database does not answer", { cause: error });
     } finally {
-      giveUp.abort();
       if (--lookups === 0) changedAt.clear();
+    }
+  }
+
+  async function readUntilSettled<T>(
+    read: () => Promise<T>,
+    changed: (since: number, found: T) => boolean,
+  ): Promise<T> {
+    for (;;) {
+      const since = revision;
+      const found = await read();
+      if (!changed(since, found)) return found;
     }
   }
 

@@ -12,16 +12,17 @@
  */
 import type postgres from "postgres";
 import type { GrantChange } from "../auth/grant.ts";
+import { within } from "../within.ts";
 
 const changesChannel = "latchkey_changes";
+/** LISTEN takes a round trip; a connection that has not answered by then is given up. */
+const listenTimeoutMs = 5000;
 
 export interface Fence {
   /** Whether what is cached may be used: every change up to `maxStalenessMs` ago has been heard. */
   isFresh(): boolean;
   /** When the newest heartbeat that came back was sent; on the clock of performance.now(). */
   provenAtMs(): number;
-  /** Whether the database answered the newest heartbeat. */
-  isDatabaseUp(): boolean;
   /** Calls back for each change heard, and with "all" after a gap. Returns how to stop. */
   onChange(listener: (change: GrantChange) => void): () => void;
   /** Calls back when the database stops or starts to answer. Returns how to stop. */
@@ -115,7 +116,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
     const old = listener;
     replacing = (async () => {
       try {
-        await listen();
+        await within(listenTimeoutMs, listen());
       } catch (error) {
         if (!deaf) options.onError("cannot LISTEN for changes; verdicts read the database", error);
         deaf = true;
@@ -155,8 +156,8 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   }
 
   try {
-    await listen();
-    await sendHeartbeat();
+    await within(listenTimeoutMs, listen());
+    await within(listenTimeoutMs, sendHeartbeat());
   } catch (error) {
     await Promise.allSettled([listener!.end({ timeout: 0 }), options.heartbeat.end({ timeout: 0 })]);
     throw error;
@@ -166,7 +167,6 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   return {
     isFresh,
     provenAtMs: () => provenAtMs,
-    isDatabaseUp: () => databaseUp,
     onChange(listen) {
       changeListeners.add(listen);
       return () => changeListeners.delete(listen);

@@ -81,7 +81,6 @@ export function createApiKeyService(options: ApiKeyServiceOptions): ServiceImpl<
           },
           actorOf(context),
         );
-        context.responseHeader.set("cache-control", "no-store");
         return { apiKey: toMessage(key, now()), token };
       } catch (error) {
         if (error instanceof UserNotFoundError) throw new ConnectError(error.message, Code.NotFound);

@@ -1,5 +1,5 @@
 /** The request log in Postgres, as it is read. Written by `usage/store.ts`. */
-import { and, desc, eq, gte, lt, sql } from "drizzle-orm";
+import { and, desc, eq, gte, lt, lte, sql } from "drizzle-orm";
 import type { Database } from "../db/client.ts";
 import { requestLogs } from "../db/schema.ts";
 
@@ -48,6 +48,8 @@ export function createRequestLogStore(db: Database): RequestLogStore {
             denialReason === undefined ? undefined : eq(t.denialReason, denialReason),
             from === undefined ? undefined : gte(t.time, from),
             until === undefined ? undefined : lt(t.time, until),
+            // The first condition says nothing that the second does not, but lets Postgres leave out whole days.
+            after === undefined ? undefined : lte(t.time, after.time),
             after === undefined
               ? undefined
               : sql`(${t.time}, ${t.id}) < (${after.time.toISOString()}::timestamptz, ${after.id}::uuid)`,

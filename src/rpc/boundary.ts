@@ -1,7 +1,7 @@
 /** The outermost interceptor: between what handlers throw and what callers are told. */
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { FastifyBaseLogger } from "fastify";
-import { iterateUntilAborted, untilAborted } from "../auth/until-aborted.ts";
+import { abortError, iterateUntilAborted, untilAborted } from "../auth/until-aborted.ts";
 
 /**
  * Answers when the deadline passes, the client goes or the server stops, whether
@@ -35,12 +35,4 @@ async function* convertErrors<T>(
   } catch (error) {
     throw fail(error);
   }
-}
-
-/** Why a signal aborted, as an error for the caller. */
-export function abortError(signal: AbortSignal): ConnectError {
-  const reason: unknown = signal.reason;
-  // An HTTP/1.1 client that goes is told as Aborted, which in RPC terms means something else.
-  if (reason instanceof ConnectError && reason.code !== Code.Aborted) return reason;
-  return new ConnectError("the client went away", Code.Canceled);
 }

@@ -20,8 +20,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { CallRecorder } from "../auth/call.ts";
-import { cannotCount } from "../auth/gate.ts";
+import { type CallRecorder, cannotCount } from "../auth/call.ts";
 import { refuseBody } from "../request-body.ts";
 import { answerStream, answerUnary } from "./answer.ts";
 import { createDeadline, dropFarDeadline } from "./deadline.ts";
@@ -117,6 +116,8 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       // RFC 9110, section 15.5.6.
       if (response.status === 405) reply.raw.setHeader("allow", handler.allowedMethods.join(", "));
       if (rpc.call !== undefined) reply.raw.setHeader("x-request-id", rpc.call.requestId);
+      // Answers depend on who asks, which a cache that sees a GET would not know.
+      reply.raw.setHeader("cache-control", "no-store");
       if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
       // The promise alone would not do: over HTTP/1.1 it never settles.
       await Promise.race([universalResponseToNodeResponse(answer, reply.raw), closed]);

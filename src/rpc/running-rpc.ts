@@ -9,8 +9,7 @@ import {
   type HandlerContext,
 } from "@connectrpc/connect";
 import { beginCall, type Call, type CallRecorder, callKey, endCall } from "../auth/call.ts";
-import { iterateUntilAborted } from "../auth/until-aborted.ts";
-import { abortError } from "./boundary.ts";
+import { abortError, iterateUntilAborted } from "../auth/until-aborted.ts";
 
 const runningKey: ContextKey<RunningRpc | undefined> = createContextKey<RunningRpc | undefined>(undefined, {
   description: "latchkey running rpc",

@@ -1,7 +1,10 @@
 /** Gathers ended calls and commits them in groups: exact counts without a statement per request. */
+
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { CallRecorder, EndedCall } from "../auth/call.ts";
 import { sqlState } from "../db/client.ts";
+import { within } from "../within.ts";
 import type { UsageBatch, WriteUsage } from "./store.ts";
 import { addCounts, addKeyRollups, emptyTotals, type Totals } from "./totals.ts";
 
@@ -13,8 +16,8 @@ export interface RecorderOptions {
    * committed, and `unavailable` where it cannot be.
    */
   durability: "batched" | "strict";
-  /** Which calls are logged and counted; default all. */
-  records?: (call: EndedCall) => boolean;
+  /** The methods whose calls are logged and counted; default all. */
+  records?: (method: DescMethod) => boolean;
   /** Milliseconds; default 100. Half of it gathers, half is left for the commit. */
   intervalMs?: number;
   /** Rows in one batch at most; default 2,000. */
@@ -46,6 +49,7 @@ const writeTimeoutMs = 10_000;
 /** Creates the recorder. It has one writer: a second one gains nothing. */
 export function createRecorder(options: RecorderOptions): Recorder {
   const strict = options.durability === "strict";
+  const records = options.records ?? (() => true);
   const gatherMs = (options.intervalMs ?? 100) / 2;
   const maxBatchRows = options.maxBatchRows ?? 2000;
   const maxPendingRows = options.maxPendingRows ?? 100_000;
@@ -67,22 +71,17 @@ export function createRecorder(options: RecorderOptions): Recorder {
 
   function schedule(): void {
     if (writing !== undefined || !hasWork()) return;
-    if (strict || pending.length >= maxBatchRows || closed) {
-      clearTimeout(timer);
-      timer = undefined;
-      writing = writeNext().finally(() => {
-        writing = undefined;
-        schedule();
-      });
-    } else {
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        writing = writeNext().finally(() => {
-          writing = undefined;
-          schedule();
-        });
-      }, gatherMs);
-    }
+    if (strict || pending.length >= maxBatchRows || closed) startWriting();
+    else timer ??= setTimeout(startWriting, gatherMs);
+  }
+
+  function startWriting(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    writing = writeNext().finally(() => {
+      writing = undefined;
+      schedule();
+    });
   }
 
   /** Forms the next batch and tries until the database has taken it. */
@@ -111,6 +110,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
         if (!failing) options.onError("usage cannot be written; it is kept and tried again", error);
         failing = true;
         refuseWaiting(taken, error);
+        refuseWaiting(pending, error);
         if (abandoned) return;
         await new Promise((resolve) => setTimeout(resolve, waitMs));
         waitMs = Math.min(retryMs.most, waitMs * 2);
@@ -139,6 +139,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     if (excess <= 0) return;
     // Several at once: each splice moves the whole array.
     const dropped = pending.splice(0, Math.max(excess, Math.ceil(maxPendingRows / 100)));
+    refuseWaiting(dropped, new Error("too many calls wait to be counted"));
     for (const { call } of dropped) addCounts(rowless, call);
     countDropped(dropped.length);
   }
@@ -164,17 +165,21 @@ export function createRecorder(options: RecorderOptions): Recorder {
     get pendingCalls() {
       return pending.length + inBatch;
     },
-    accepts: () => !strict || !failing,
+    accepts: (method) => !strict || !failing || !records(method),
     record(call) {
-      if (options.records !== undefined && !options.records(call)) return undefined;
+      if (!records(call.method)) return undefined;
       const item: Pending = { call };
+      const committed = strict
+        ? new Promise<void>((resolve, reject) => {
+            item.settle = { resolve, reject };
+          })
+        : undefined;
+      // It was under way as the database went: nothing that is answered ok may be uncounted.
+      if (failing) refuseWaiting([item], new Error("the database does not take it"));
       pending.push(item);
       dropOldest();
       schedule();
-      if (!strict || failing) return undefined;
-      return new Promise<void>((resolve, reject) => {
-        item.settle = { resolve, reject };
-      });
+      return committed;
     },
     async close(timeoutMs) {
       closed = true;
@@ -205,18 +210,6 @@ function sum(calls: readonly EndedCall[], rowless: Totals): Totals {
     addKeyRollups(totals, call);
   }
   return totals;
-}
-
-async function within<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not done within ${timeoutMs} ms`)), timeoutMs);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Whether Postgres refused the values themselves (classes 22 and 23): trying again cannot help. */

@@ -3,7 +3,7 @@ import { and, asc, eq, ne, sql } from "drizzle-orm";
 import type { StaffUser } from "../auth/grant.ts";
 import { type Actor, audit } from "../db/audit.ts";
 import { type Database, type Executor, sqlState } from "../db/client.ts";
-import { users } from "../db/schema.ts";
+import { apiKeys, users } from "../db/schema.ts";
 
 /** Any number, the same in every instance. */
 const deletionLock = 7_270_951_827;
@@ -97,6 +97,14 @@ export function createUserStore(db: Database): UserStore {
         const [user] = await tx.select().from(users).where(eq(users.id, id)).for("update");
         if (user === undefined) return false;
         if (user.isStaff && user.isActive && !(await hasOtherStaff(tx, id))) throw new LastStaffUserError();
+        const keys = await tx
+          .select({ id: apiKeys.id })
+          .from(apiKeys)
+          .where(eq(apiKeys.userId, id))
+          .for("update");
+        for (const key of keys) {
+          await audit(tx, actor, { action: "api_key.delete", targetUserId: id, targetApiKeyId: key.id });
+        }
         await tx.delete(users).where(eq(users.id, id));
         await audit(tx, actor, { action: "user.delete", targetUserId: id, before: describe(user) });
         return true;
@@ -105,9 +113,17 @@ export function createUserStore(db: Database): UserStore {
   };
 }
 
+/** A username as it is compared: without regard to case and to how Unicode composes it. */
+export function foldUsername(username: string): string {
+  return username.normalize("NFKC").toLowerCase();
+}
+
 /** Creates a user within a transaction that does more than that. */
 export async function createUser(tx: Executor, user: NewUser, actor: Actor): Promise<User> {
-  const [created] = await tx.insert(users).values(user).returning();
+  const [created] = await tx
+    .insert(users)
+    .values({ ...user, usernameKey: foldUsername(user.username) })
+    .returning();
   if (created === undefined) throw new Error("the insert of a user returned no row");
   await audit(tx, actor, { action: "user.create", targetUserId: created.id, after: describe(created) });
   return created;

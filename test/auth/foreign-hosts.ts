@@ -119,7 +119,14 @@ export async function assemble(
     readCredential: createCredentialReader({ apiKeyHeader: "x-api-key", tokenPrefix: "lk", secretKey }),
     apiKeyHeader: "x-api-key",
   });
-  const streams = createOpenStreams({ authorizer, grants, recheckMs: maxStalenessMs / 2 });
+  const streams = createOpenStreams({
+    authorizer,
+    grants,
+    recheckMs: maxStalenessMs / 2,
+    onError: (error) => {
+      throw error;
+    },
+  });
   const ran: string[] = [];
   const parts: Parts = {
     streams,

@@ -78,7 +78,7 @@ before(async () => {
   );
   latchkey = await startServer();
   await latchkey.sql`
-    INSERT INTO users (username, bio) SELECT 'reader' || n, repeat('b', 2000) FROM generate_series(1, 1000) AS n`;
+    INSERT INTO users (username, username_key, bio) SELECT 'reader' || n, 'reader' || n, repeat('b', 2000) FROM generate_series(1, 1000) AS n`;
   const script = fileURLToPath(new URL("main_job.py", import.meta.url));
   const { stdout } = await run(python, [script, directory, `127.0.0.1:${latchkey.port}`, secretKey]);
   seen = JSON.parse(stdout) as Seen;

@@ -32,8 +32,8 @@ before(async () => {
   // The first hundred are small. All of them are more than any socket's buffers hold, so that a stream
   // of all that is not read stays open.
   await latchkey.sql`
-    INSERT INTO users (username, bio)
-    SELECT 'reader' || n, repeat('b', CASE WHEN n <= 100 THEN 10 ELSE 20000 END)
+    INSERT INTO users (username, username_key, bio)
+    SELECT 'reader' || n, 'reader' || n, repeat('b', CASE WHEN n <= 100 THEN 10 ELSE 20000 END)
     FROM generate_series(1, ${manyUsers}) AS n ORDER BY n`;
 });
 after(() => latchkey.close());

@@ -150,14 +150,29 @@ test("strict: a call that cannot be committed rejects, is no longer accepted, an
   const { world, recorder, written } = setUp({ durability: "strict" });
   world.down = true;
   await assert.rejects(recorder.record(call()) as Promise<void>, /connection refused/);
-  assert.equal(recorder.accepts(), false);
+  assert.equal(recorder.accepts(UserService.method.getUser), false);
   world.down = false;
   await until(written, ({ rows }) => rows === 1);
   assert.equal(world.batches[0]?.calls[0]?.code, Code.Unavailable);
   assert.equal(world.batches[0]?.number, 1);
-  await until(recorder.accepts, Boolean);
+  await until(() => recorder.accepts(UserService.method.getUser), Boolean);
   await recorder.record(call());
   assert.deepEqual(written(), { rows: 2, counted: 2 });
+});
+
+test("strict: while the database is away, every call rejects at once, those too that were under way as it went", async () => {
+  const { world, recorder, written } = setUp({ durability: "strict" });
+  world.down = true;
+  const calls = Array.from({ length: 10 }, async (_, i) => {
+    if (i >= 5) await until(() => world.tries, Boolean);
+    await recorder.record(call());
+  });
+  const settled = await Promise.allSettled(calls);
+  assert.ok(settled.every(({ status }) => status === "rejected"));
+  world.down = false;
+  await until(written, ({ rows }) => rows === 10);
+  const codes = world.batches.flatMap((batch) => batch.calls.map(({ code }) => code));
+  assert.deepEqual(new Set(codes), new Set([Code.Unavailable]));
 });
 
 test("a row that Postgres refuses for what it holds costs no other row, and its call is counted", async () => {

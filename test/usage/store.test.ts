@@ -32,7 +32,7 @@ function openWriter(): WriteUsage {
 
 async function createKey(): Promise<string> {
   const id = uuidv7();
-  const [user] = await sql`INSERT INTO users (username) VALUES (${id}) RETURNING id`;
+  const [user] = await sql`INSERT INTO users (username, username_key) VALUES (${id}, ${id}) RETURNING id`;
   await sql`INSERT INTO api_keys (id, user_id, name, type, hash, start)
     VALUES (${id}, ${user?.id}, 'k', 'service', ${Buffer.from(id)}, 'lk_x')`;
   await sql`INSERT INTO api_key_usage (api_key_id) VALUES (${id})`;

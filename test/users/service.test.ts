@@ -311,7 +311,7 @@ test("what cannot be audited does not happen", async () => {
 test("ListUsers streams active users in the order of their ids: 100 unless asked, never more than 1,000", async () => {
   const own = await startServer();
   try {
-    await own.sql`INSERT INTO users (username) SELECT 'user' || n FROM generate_series(3, 1001) n`;
+    await own.sql`INSERT INTO users (username, username_key) SELECT 'user' || n, 'user' || n FROM generate_series(3, 1001) n`;
     const [off] =
       await own.sql`UPDATE users SET is_active = false WHERE username = 'user50' RETURNING id::int`;
     const listed = async (limit: number) =>

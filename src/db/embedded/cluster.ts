@@ -37,7 +37,7 @@ export async function createCluster(home: EmbeddedHome, server: string): Promise
 
 /** The environment of every Postgres process: none of ours, whose secrets it would outlive. */
 export function serverEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
+  return { PATH: "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
 }
 
 async function run(home: EmbeddedHome, binary: string, args: string[], input = ""): Promise<void> {

@@ -7,7 +7,7 @@ import Fastify from "fastify";
 import { createToken, hashToken, tokenStart } from "../src/auth/token.ts";
 import { connect, database } from "../src/db/client.ts";
 import { createApiKeyStore, type NewApiKey } from "../src/keys/store.ts";
-import { describeError, loggerOptions } from "../src/log.ts";
+import { describeError, loggerOptions } from "../src/logger.ts";
 import { createUserStore } from "../src/users/store.ts";
 import { createTestDatabase } from "./harness/postgres.ts";
 import { noteSecret } from "./harness/secrets.ts";
@@ -174,7 +174,7 @@ test("what libraries hang on an error besides is left out, its code is kept", ()
     headers: { a: 1 },
   });
   const { stack, ...rest } = describeError(error);
-  assert.match(stack ?? "", /^\s+at .*log\.test/);
+  assert.match(stack ?? "", /^\s+at .*logger\.test/);
   assert.deepEqual(rest, { type: "RangeError", message: "out", code: "E_RANGE" });
 });
 

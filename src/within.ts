@@ -1,0 +1,20 @@
+/** Waiting with a bound. */
+
+/** What was waited for did not come in time. */
+export class TimedOutError extends Error {
+  override name = "TimedOutError";
+}
+
+/**
+ * Settles as the promise does, or rejects with a {@link TimedOutError} after so
+ * many milliseconds. What was begun goes on: its late failure is nobody's.
+ */
+export async function within<T>(timeoutMs: number, promise: Promise<T>): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new TimedOutError(`not done within ${timeoutMs} ms`)), timeoutMs);
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
