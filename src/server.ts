@@ -218,9 +218,12 @@ async function join(
     gate: apiKeyGate({ authorizer, recorder }),
     interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],
     recorder,
+    uncapped: [HealthService],
     shutdownSignal: shutdown.signal,
     ...config,
   });
+  // Now, rather than at the first call: an access level that is unknown refuses to start.
+  for (const { method } of rpcs.handlers) policy(method);
   fence.onDatabaseUp((up) => health.setServing(up));
 
   const partitionTimer = setInterval(keepDays, partitionIntervalMs);

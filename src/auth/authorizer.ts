@@ -36,6 +36,15 @@ export interface Authorizer {
     header: ReadHeader,
     values: ContextValues,
   ): Authorization | Promise<Authorization>;
+  /**
+   * Decides again, after the gate: while the body came in, the credential may have
+   * ended. Puts the outcome into the context values as `authorize` does.
+   */
+  reauthorize(
+    method: DescMethod,
+    credential: Credential,
+    values: ContextValues,
+  ): Authorization | Promise<Authorization>;
   /** Decides again, for an RPC that is still running. */
   recheck(method: DescMethod, credential: Credential): Authorization | Promise<Authorization>;
 }
@@ -67,13 +76,16 @@ export function createAuthorizer(options: {
     return authorization;
   }
 
+  function reauthorize(method: DescMethod, credential: Credential, values: ContextValues) {
+    const authorization = recheck(method, credential);
+    return authorization instanceof Promise
+      ? authorization.then((later) => note(values, later))
+      : note(values, authorization);
+  }
+
   return {
-    authorize(method, header, values) {
-      const authorization = recheck(method, options.readCredential(header));
-      return authorization instanceof Promise
-        ? authorization.then((later) => note(values, later))
-        : note(values, authorization);
-    },
+    authorize: (method, header, values) => reauthorize(method, options.readCredential(header), values),
+    reauthorize,
     recheck,
   };
 }

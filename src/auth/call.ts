@@ -51,7 +51,8 @@ export const callKey: ContextKey<Call | undefined> = createContextKey<Call | und
   description: "latchkey call",
 });
 
-const maxUserAgentLength = 512;
+/** Characters kept of a text that a caller can choose: rows are kept in memory by their number. */
+const maxTextLength = 512;
 
 /** Begins a call. What comes from headers is cut to length; a request id of odd shape is replaced. */
 export function beginCall(begin: {
@@ -70,7 +71,7 @@ export function beginCall(begin: {
     startedAtMs: Date.now(),
     startedMs: performance.now(),
     requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : id,
-    userAgent: (begin.userAgent ?? "").slice(0, maxUserAgentLength),
+    userAgent: cut(begin.userAgent ?? ""),
     peerAddress: begin.peerAddress,
     verdict: undefined,
   };
@@ -81,7 +82,20 @@ export function endCall(
   call: Call,
   end: Pick<EndedCall, "code" | "errorMessage" | "requestBytes" | "responseBytes">,
 ): EndedCall {
-  return { ...call, ...end, durationUs: Math.round((performance.now() - call.startedMs) * 1000) };
+  return {
+    ...call,
+    ...end,
+    // What a handler passes on from elsewhere may be no code at all.
+    code: end.code in Code || end.code === 0 ? end.code : Code.Unknown,
+    errorMessage: end.errorMessage === undefined ? undefined : cut(end.errorMessage),
+    durationUs: Math.round((performance.now() - call.startedMs) * 1000),
+  };
+}
+
+/** Cuts a text, by way of bytes: a slice alone would hold on to the whole of it. */
+function cut(text: string): string {
+  if (text.length <= maxTextLength) return text;
+  return Buffer.from(text.slice(0, maxTextLength), "utf16le").toString("utf16le");
 }
 
 /** Records an RPC on a host that does not. Rejects with `unavailable` where it had to be counted and was not. */

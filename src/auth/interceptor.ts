@@ -27,16 +27,18 @@ export interface ApiKeyInterceptorOptions {
  */
 export function apiKeyInterceptor(options: ApiKeyInterceptorOptions): Interceptor {
   return (next) => async (req) => {
-    const gated = req.contextValues.get(authorizationKey);
     const hosted = req.contextValues.get(callKey) !== undefined;
-    if (hosted) return run(options, next, req, gated ?? (await authorize(options, req)));
-    return recorded(options, req, async () =>
-      run(options, next, req, gated ?? (await authorize(options, req))),
-    );
+    const answer = async () => run(options, next, req, await authorize(options, req));
+    return hosted ? answer() : recorded(options, req, answer);
   };
 }
 
+/** The gate's verdict, looked at once more: a body can take its time to come, and a revoked key must not wait that out. */
 async function authorize(options: ApiKeyInterceptorOptions, req: AnyRequest): Promise<Authorization> {
+  const gated = req.contextValues.get(authorizationKey);
+  if (gated !== undefined) {
+    return options.authorizer.reauthorize(req.method, gated.credential, req.contextValues);
+  }
   if (!options.recorder.accepts(req.method)) throw cannotCount();
   return options.authorizer.authorize(req.method, (name) => req.header.get(name), req.contextValues);
 }

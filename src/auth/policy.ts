@@ -1,5 +1,5 @@
 /** What each method requires of its caller. */
-import { type DescMethod, getOption, hasOption } from "@bufbuild/protobuf";
+import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
 import { AccessLevel, access, service_access } from "../gen/latchkey/v1/access_pb.js";
 
 /** From least to most: see `latchkey/v1/access.proto`. */
@@ -42,10 +42,23 @@ export function createPolicy(options: PolicyOptions): Policy {
   };
 }
 
-/** What a method's proto declares, itself or through its service; undefined: nothing. */
+/** What a method's proto declares, itself or through its service; undefined: nothing. Throws for a level that it does not know. */
 export function declaredAccess(method: DescMethod): AccessRequirement | undefined {
-  const own = hasOption(method, access) ? byLevel[getOption(method, access).level] : undefined;
+  const own = hasOption(method, access) ? read(method, getOption(method, access).level) : undefined;
   if (own !== undefined) return own;
   const service = method.parent;
-  return hasOption(service, service_access) ? byLevel[getOption(service, service_access).level] : undefined;
+  return hasOption(service, service_access)
+    ? read(service, getOption(service, service_access).level)
+    : undefined;
+}
+
+/** A level that this version does not know must not open what it closes. */
+function read(declared: DescMethod | DescService, level: AccessLevel): AccessRequirement | undefined {
+  const required = byLevel[level];
+  if (required === undefined && level !== AccessLevel.UNSPECIFIED) {
+    throw new Error(
+      `${declared.toString()} declares access level ${level}, which this version does not know`,
+    );
+  }
+  return required;
 }

@@ -52,6 +52,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const changedAt = new Map<string | bigint, number>();
   let lookups = 0;
   const shared = new Map<string, Promise<Grant | undefined>>();
+  const turn = new Map<string, Promise<Grant | undefined>>();
 
   function index(grant: Grant, hash: string): void {
     grants.set(hash, grant);
@@ -155,10 +156,22 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     }
   }
 
+  /**
+   * While changes cannot be heard, a read must not answer for a look-up that begins
+   * after it; those of one turn of the event loop begin together.
+   */
+  function readOfThisTurn(hash: string): Promise<Grant | undefined> {
+    const begun = turn.get(hash);
+    if (begun !== undefined) return begun;
+    const reading = readGrant(hash);
+    if (turn.size === 0) setImmediate(() => turn.clear());
+    turn.set(hash, reading);
+    return reading;
+  }
+
   return {
     find(hash) {
-      // A read that began before a change which cannot be heard must not answer for one that begins after it.
-      if (!fence.isFresh()) return readGrant(hash);
+      if (!fence.isFresh()) return readOfThisTurn(hash);
       const cached = grants.get(hash);
       if (cached !== undefined) return cached;
       if (misses.has(hash)) return undefined;

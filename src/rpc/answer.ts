@@ -1,5 +1,7 @@
 /** Responses, held back until the RPC is recorded where that is asked for. */
+import type { ConnectError } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { endStreamFromJson } from "@connectrpc/connect/protocol-connect";
 import type { RunningRpc } from "./running-rpc.ts";
 
 /** Makes the response for an RPC that could not be recorded though it had to be. */
@@ -7,6 +9,9 @@ type Refuse = () => Promise<UniversalServerResponse>;
 
 /** The flags of the frames that end a stream in Connect (0x02) and gRPC-Web (0x80). */
 const endOfStreamFlags = 0x82;
+/** Uncompressed, as it is unless an error carries more than a kilobyte. */
+const connectEndFlag = 0x02;
+const frameHeadBytes = 5;
 
 /** Waits for the whole answer of a unary RPC, so that it is recorded with its size and code before any of it is sent. */
 export async function answerUnary(
@@ -19,6 +24,7 @@ export async function answerUnary(
     rpc.responseBytes += chunk.byteLength;
     chunks.push(chunk);
   }
+  rpc.readTrailers();
   return (await isRecorded(rpc)) ? { ...response, body: sequence(chunks) } : refuse();
 }
 
@@ -31,12 +37,18 @@ export function answerStream(
   async function* body(): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const chunk of response.body ?? []) {
       rpc.responseBytes += chunk.byteLength;
-      if (((chunk[0] ?? 0) & endOfStreamFlags) !== 0 && !(await isRecorded(rpc))) {
-        yield* (await refuse()).body ?? [];
-        return;
+      const flags = chunk[0] ?? 0;
+      if ((flags & endOfStreamFlags) !== 0) {
+        if (flags === connectEndFlag) rpc.wireError = readEndOfStream(chunk);
+        else rpc.readTrailers();
+        if (!(await isRecorded(rpc))) {
+          yield* (await refuse()).body ?? [];
+          return;
+        }
       }
       yield chunk;
     }
+    rpc.readTrailers();
     // gRPC ends with trailers, which are sent once this has returned.
     if (!(await isRecorded(rpc))) {
       const refused = await refuse();
@@ -46,6 +58,12 @@ export function answerStream(
     }
   }
   return { ...response, body: body() };
+}
+
+/** The error in the message that ends a Connect stream. */
+function readEndOfStream(frame: Uint8Array): ConnectError | undefined {
+  const { error } = endStreamFromJson(frame.subarray(frameHeadBytes));
+  return error;
 }
 
 async function isRecorded(rpc: RunningRpc): Promise<boolean> {

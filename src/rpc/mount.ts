@@ -1,4 +1,6 @@
 /** Mounts Connect's handlers on Fastify: where an RPC enters, and where it leaves. */
+
+import type { DescService } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -39,8 +41,10 @@ export interface MountOptions {
   maxMessageBytes: number;
   /** Milliseconds that a unary RPC may take; 0: no limit of the server's own. */
   maxUnaryMs: number;
-  /** RPCs at once; more are answered `resource_exhausted`. */
+  /** RPCs at once; more are answered `resource_exhausted`. Anonymous callers get half of them. */
   maxConcurrentRpcs: number;
+  /** Services that are answered however many RPCs run. */
+  uncapped: readonly DescService[];
   /** Aborts what still runs when a stop has waited long enough. */
   shutdownSignal: AbortSignal;
 }
@@ -63,6 +67,7 @@ const ignoreCalls: CallRecorder = { accepts: () => true, record: () => undefined
  */
 export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedRpcs {
   let running = 0;
+  const anonymous = new Set<RunningRpc>();
   let onIdle: (() => void)[] = [];
 
   const router = createConnectRouter({
@@ -75,11 +80,22 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       const rpc = RunningRpc.of(context);
       rpc?.begin(context);
       if (rpc?.refusal !== undefined) throw rpc.refusal;
-      return options.gate(context);
+      const passed = options.gate(context);
+      if (rpc === undefined) return passed;
+      return passed instanceof Promise ? passed.then(() => admit(rpc)) : admit(rpc);
     },
   });
   options.routes(router);
   checkMountedOnce(router.handlers);
+  const uncapped = new Set(options.uncapped);
+
+  /** Keeps half of the room for callers that are known: the others cannot hold all of it. */
+  function admit(rpc: RunningRpc): void {
+    if (rpc.call === undefined || rpc.call.verdict?.principal !== undefined) return;
+    if (uncapped.has(rpc.call.method.parent)) return;
+    if (anonymous.size >= Math.ceil(options.maxConcurrentRpcs / 2)) throw tooMany();
+    anonymous.add(rpc);
+  }
 
   async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
     const rpc = new RunningRpc(options.recorder, peerAddress(req));
@@ -89,9 +105,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
         resolve();
       });
     });
-    if (running > options.maxConcurrentRpcs) {
-      rpc.refusal = new ConnectError("too many calls at once: try again", Code.ResourceExhausted);
-    }
+    if (running > options.maxConcurrentRpcs && !uncapped.has(handler.service)) rpc.refusal = tooMany();
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
     try {
@@ -124,6 +138,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       await closed;
     } finally {
       deadline.clear();
+      anonymous.delete(rpc);
       // However the response went, the RPC has ended.
       rpc.record()?.catch(() => {});
     }
@@ -184,10 +199,20 @@ function universalRequest(
   values: ContextValues,
 ): UniversalServerRequest | undefined {
   try {
-    return universalRequestFromNodeRequest(req.raw, reply.raw, undefined, values);
+    const request = universalRequestFromNodeRequest(req.raw, reply.raw, undefined, values);
+    const sent = new Set(
+      req.raw.rawHeaders.filter((_, i, all) => i % 2 === 1 && all[i - 1]?.toLowerCase() === "authorization"),
+    );
+    // Node would keep the first of two and say nothing of the other: a proxy may have gone by that one.
+    if (sent.size > 1) request.header.set("authorization", `Bearer ${[...sent].join(", ")}`);
+    return request;
   } catch {
     return undefined;
   }
+}
+
+function tooMany(): ConnectError {
+  return new ConnectError("too many calls at once: try again", Code.ResourceExhausted);
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}

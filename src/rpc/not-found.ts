@@ -4,9 +4,9 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 const unimplemented = 12;
 const endOfStreamFlag = 2;
 
-/** A hook that answers a POST to no route before Fastify reads, parses and judges its body. */
+/** A hook that answers a request to no route before Fastify reads, parses and judges its body. */
 export function answerUnknownRpc(req: FastifyRequest, reply: FastifyReply, done: () => void): void {
-  if (req.is404 && req.method === "POST") answerNotFound(req, reply);
+  if (req.is404 && req.method !== "OPTIONS") answerNotFound(req, reply);
   else done();
 }
 

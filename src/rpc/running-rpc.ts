@@ -21,6 +21,8 @@ export class RunningRpc {
   call: Call | undefined;
   requestBytes = 0;
   responseBytes = 0;
+  /** What the answer says, where it is an error. */
+  wireError: ConnectError | undefined;
   /** True once the client is gone. */
   clientGone = false;
   /** Set: this is answered, and nobody is called. */
@@ -70,6 +72,14 @@ export class RunningRpc {
     }
   }
 
+  /** The answer is complete but for its trailers: takes their word for how it ended (gRPC and gRPC-Web). */
+  readTrailers(): void {
+    const status = Number(this.#context?.responseTrailer.get("grpc-status") ?? 0);
+    if (status === 0) return;
+    const message = this.#context?.responseTrailer.get("grpc-message") ?? "";
+    this.wireError = new ConnectError(decodeURIComponent(message), status);
+  }
+
   /**
    * Records the RPC, once; later calls do nothing. A promise where it must be
    * waited for before the answer is sent; it rejects where it was not counted.
@@ -90,13 +100,15 @@ export class RunningRpc {
 
   /**
    * The error that the RPC ended with. Connect aborts a context with the error
-   * that it sends, and without one when it sends none; the boundary sees to it
-   * that a handler's error is a ConnectError.
+   * that it sends, the boundary seeing to it that a handler's is a ConnectError;
+   * where writing the answer failed, the wire alone tells.
    */
   #error(): ConnectError | undefined {
     const signal = this.#context?.signal;
     let error: ConnectError | undefined;
-    if (signal?.aborted && signal.reason instanceof ConnectError) error = abortError(signal);
+    if (signal?.aborted && signal.reason instanceof ConnectError) {
+      error = this.clientGone ? abortError(signal) : signal.reason;
+    } else if (this.wireError !== undefined) error = this.wireError;
     else if (this.clientGone) error = new ConnectError("the client went away", Code.Canceled);
     if (error?.code === Code.Canceled && this.#isAboutToTimeOut()) {
       return new ConnectError("the deadline passed at the client", Code.DeadlineExceeded);

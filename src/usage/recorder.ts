@@ -212,7 +212,14 @@ function sum(calls: readonly EndedCall[], rowless: Totals): Totals {
   return totals;
 }
 
-/** Whether Postgres refused the values themselves (classes 22 and 23): trying again cannot help. */
+/**
+ * Whether it is the values themselves that cannot be written, so that trying again
+ * cannot help: Postgres refused them (classes 22, 23 and 54), or they are more than
+ * Node can put into one statement.
+ */
 function isAboutTheData(error: unknown): boolean {
-  return /^2[23]/.test(sqlState(error) ?? "");
+  for (let e = error; e instanceof Error; e = e.cause) {
+    if (e instanceof RangeError || e instanceof TypeError) return true;
+  }
+  return /^(2[23]|54)/.test(sqlState(error) ?? "");
 }

@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { constants } from "node:fs";
-import { type FileHandle, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, lstat, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -51,6 +51,8 @@ const SETTINGS = {
 export async function findPostmaster(data: string): Promise<Postmaster | undefined> {
   const file = await readPidFile(data);
   if (!file || !(await servesData(file.pid, data))) return undefined;
+  if (file.socketDirectory !== undefined && !(await isPrivateTo(file.socketDirectory, data)))
+    return undefined;
   return file.socketDirectory ? { pid: file.pid, socketDirectory: file.socketDirectory } : { pid: file.pid };
 }
 
@@ -60,6 +62,9 @@ export async function findPostmaster(data: string): Promise<Postmaster | undefin
  */
 export async function servesData(pid: number, data: string): Promise<boolean> {
   if (process.platform === "linux") {
+    // Anyone may call a process "postgres"; only the data's owner may run its server.
+    const owner = await unless(["ENOENT", "ESRCH"], async () => (await stat(`/proc/${pid}`)).uid, undefined);
+    if (owner !== (await stat(data)).uid) return false;
     const file = () => readFile(`/proc/${pid}/cmdline`, "utf8");
     const [program = "", ...args] = (await unless(["ENOENT", "ESRCH"], file, "")).split("\0");
     return basename(program) === "postgres" && args[args.indexOf("-D") + 1] === data;
@@ -69,6 +74,13 @@ export async function servesData(pid: number, data: string): Promise<boolean> {
   // ps escapes what its locale cannot print; then it must do that this is an embedded server at all.
   const expected = /^[ -~]*$/.test(data) ? `/bin/postgres -D ${data} ` : "/bin/postgres -D ";
   return command?.stdout.includes(expected) ?? false;
+}
+
+/** Whether a socket directory is the data's owner's alone: what listens in another may be anyone's. One that is gone harms nobody. */
+async function isPrivateTo(directory: string, data: string): Promise<boolean> {
+  const found = await unless(["ENOENT"], () => lstat(directory), undefined);
+  if (found === undefined) return true;
+  return found.isDirectory() && found.uid === (await stat(data)).uid && (found.mode & 0o077) === 0;
 }
 
 /** Spawns a server and returns at once; it has not answered yet. */
