@@ -31,10 +31,13 @@ async function serve(config: Config): Promise<void> {
   const server = await createServer({ ...config, onProgress: (text) => process.stderr.write(`${text}\n`) });
 
   let stopping = false;
+  let stoppingSinceMs = 0;
   const stop = (exitCode: number) => {
-    // Asked twice: at once.
-    if (stopping) process.exit(1);
+    // Asked again, and not by the terminal and npm at the same time: at once.
+    if (stopping && performance.now() - stoppingSinceMs > 1000) process.exit(1);
+    if (stopping) return;
     stopping = true;
+    stoppingSinceMs = performance.now();
     server.close().then(
       () => process.exit(exitCode),
       () => process.exit(1),

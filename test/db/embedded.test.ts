@@ -242,6 +242,7 @@ test("as root, a data directory that no other user can reach works, and deleting
   const outsideAnew = await readlink(join(dataDir, "postgres"));
   finallyDo(t, () => rm(outsideAnew, { recursive: true, force: true }));
   assert.equal((await query(anew, "SELECT to_regclass('kept') AS kept")).kept, null);
+  await anew.stop();
 });
 
 test("as root, an existing data directory keeps the owner and mode that it was given", {

@@ -64,7 +64,8 @@ export async function servesData(pid: number, data: string): Promise<boolean> {
   if (process.platform === "linux") {
     // Anyone may call a process "postgres"; only the data's owner may run its server.
     const owner = await unless(["ENOENT", "ESRCH"], async () => (await stat(`/proc/${pid}`)).uid, undefined);
-    if (owner !== (await stat(data)).uid) return false;
+    const dataOwner = await unless(["ENOENT"], async () => (await stat(data)).uid, owner);
+    if (owner === undefined || owner !== dataOwner) return false;
     const file = () => readFile(`/proc/${pid}/cmdline`, "utf8");
     const [program = "", ...args] = (await unless(["ENOENT", "ESRCH"], file, "")).split("\0");
     return basename(program) === "postgres" && args[args.indexOf("-D") + 1] === data;
