@@ -1,6 +1,5 @@
 /** The process: what it prints, how it ends, and what it says where it cannot start. */
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import net, { type AddressInfo, type Socket } from "node:net";
@@ -8,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { Code } from "@connectrpc/connect";
+import { hasCurl, runCurl, runGrpcurl } from "./harness/commands.ts";
 import { createTestDatabase, databaseUrl, openSql } from "./harness/postgres.ts";
 import { noteSecret } from "./harness/secrets.ts";
 import {
@@ -81,40 +81,6 @@ function commandsOf(banner: string, program: string): string[] {
     .filter((line) => line.startsWith(`${program} `));
 }
 
-/** The words that a shell makes of a command. */
-function shellWords(command: string): string[] {
-  const printed = execFileSync("sh", ["-c", `for word in ${command}; do printf '%s\\0' "$word"; done`]);
-  return printed.toString().split("\0").slice(0, -1);
-}
-
-const hasCurl = spawnSync("curl", ["--version"]).status === 0;
-
-/** Runs a curl command as it was printed; where there is no curl, does what it says. */
-async function runCurl(command: string, withCurl = hasCurl): Promise<Record<string, unknown>> {
-  if (withCurl) return JSON.parse(execFileSync("sh", ["-c", `${command} -sS`], { encoding: "utf8" }));
-  const words = shellWords(command).slice(1);
-  const headers: [string, string][] = [];
-  let body = "";
-  let url = "";
-  for (let word = words.shift(); word !== undefined; word = words.shift()) {
-    if (word === "-H") headers.push((words.shift() ?? "").split(": ", 2) as [string, string]);
-    else if (word === "-d") body = words.shift() ?? "";
-    else url = word;
-  }
-  const response = await fetch(url, { method: "POST", headers, body });
-  assert.ok(response.ok, `${command}: ${response.status}`);
-  return (await response.json()) as Record<string, unknown>;
-}
-
-/** Does what a grpcurl command says with buf, which npm brings: gRPC, by way of reflection. */
-function runGrpcurl(command: string): Record<string, unknown> {
-  const [program, plaintext, ...words] = shellWords(command);
-  assert.deepEqual([program, plaintext], ["grpcurl", "-plaintext"]);
-  const [method, authority, ...options] = words.reverse();
-  const args = ["curl", "--protocol", "grpc", "--http2-prior-knowledge", ...options.reverse()];
-  return JSON.parse(execFileSync("buf", [...args, `http://${authority}/${method}`], { encoding: "utf8" }));
-}
-
 /** Runs all that a banner offers. Returns the token of the key that was made on the way. */
 async function runBanner(banner: string, withCurl?: boolean): Promise<string> {
   const [getUser, createKey, listLogs, ...more] = commandsOf(banner, "curl");
@@ -129,7 +95,7 @@ async function runBanner(banner: string, withCurl?: boolean): Promise<string> {
   assert.ok(requestLogs.some(({ method }) => method === "CreateApiKey"));
   const [grpcurl, ...others] = commandsOf(banner, "grpcurl");
   assert.ok(grpcurl && others.length === 0, banner);
-  assert.equal(runGrpcurl(grpcurl).username, "admin");
+  assert.equal((await runGrpcurl(grpcurl)).username, "admin");
   return token;
 }
 

@@ -44,18 +44,31 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
     },
   };
   if (!("url" in address)) return postgres({ ...settings, ...address });
-  const { url, socketDirectory } = splitSocket(address.url);
-  return postgres(url, socketDirectory === undefined ? settings : { ...settings, host: socketDirectory });
+  const { url, ...place } = locate(address.url);
+  return postgres(url, { ...settings, ...place });
 }
 
-/** Takes `?host=/directory` out of a URL, as libpq has it for a server on a unix socket. */
-function splitSocket(url: string): { url: string; socketDirectory: string | undefined } {
+/**
+ * The host of a URL where postgres.js would not find it: `?host=/directory`, as
+ * libpq has it for a server on a unix socket, and an IPv6 address in brackets.
+ */
+function locate(url: string): { url: string; host?: string; port?: number } {
+  const [, address, port] =
+    url.match(/^postgres(?:ql)?:\/\/(?:[^@/?]*@)?\[([0-9a-f:.]+)\](?::(\d+))?/i) ?? [];
+  if (address !== undefined) {
+    // In arrays, which its types do not know: postgres.js would take a single host apart at its colons.
+    const place = { host: [address], port: [Number(port ?? 5432)] } as unknown as {
+      host: string;
+      port: number;
+    };
+    return { url: url.replace(/\[[^\]]*\]/, "localhost"), ...place };
+  }
   const [base = "", query] = url.split("?", 2);
   const params = new URLSearchParams(query);
-  const host = params.get("host");
-  if (host === null || !host.startsWith("/")) return { url, socketDirectory: undefined };
+  const directory = params.get("host");
+  if (directory === null || !directory.startsWith("/")) return { url };
   params.delete("host");
-  return { url: `${base}?${params}`, socketDirectory: host };
+  return { url: `${base}?${params}`, host: directory };
 }
 
 /** Drizzle over a client. */

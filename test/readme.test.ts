@@ -1,0 +1,95 @@
+/** README says what is so. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { createToken, tokenPattern } from "../src/auth/token.ts";
+import { readConfig } from "../src/config.ts";
+import { runCurl, runGrpcurl } from "./harness/commands.ts";
+import { noteSecret } from "./harness/secrets.ts";
+import { secretKey, startServer, type TestServer } from "./harness/server.ts";
+
+const readme = readFileSync("README.md", "utf8");
+
+/** The blocks of a language. */
+function blocks(language: string): string[] {
+  return [...readme.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^\\1\`\`\``, "gm"))].map(
+    ([, , text]) => text ?? "",
+  );
+}
+
+let latchkey: TestServer;
+before(async () => {
+  latchkey = await startServer();
+});
+after(() => latchkey.close());
+
+async function runNpx(command: string): Promise<Record<string, unknown>> {
+  return JSON.parse((await promisify(execFile)("sh", ["-c", command])).stdout);
+}
+
+const calls = blocks("sh").filter((block) => /^(curl|npx buf|grpcurl)/.test(block));
+
+test("README has commands for curl, grpcurl and buf", () => {
+  for (const tool of ["curl", "grpcurl", "npx buf curl"]) {
+    assert.ok(
+      calls.some((block) => block.startsWith(tool)),
+      tool,
+    );
+  }
+});
+
+for (const block of calls) {
+  const [name = ""] = block.split("\n");
+  test(`README's command works as it stands: ${name}`, async () => {
+    process.env.TOKEN = secretKey;
+    const here = block
+      .replaceAll(/\\\n\s*/g, "")
+      .replaceAll(/(127\.0\.0\.1|localhost):50051/g, `127.0.0.1:${latchkey.port}`)
+      .trim();
+    const answer = await (here.startsWith("grpcurl")
+      ? runGrpcurl(here)
+      : here.startsWith("curl")
+        ? runCurl(here)
+        : runNpx(here));
+    if (block.includes("CreateApiKey")) assert.match(noteSecret(String(answer.token)), tokenPattern("lk"));
+    else assert.equal(answer.username, "admin");
+  });
+}
+
+test("README's table of settings has every setting, and no other", () => {
+  const table = readme.match(/^## Settings$[\s\S]*?^## /m)?.[0] ?? "";
+  const documented = new Set(
+    [...table.matchAll(/^\|([^|]*)\|/gm)].flatMap(([, cell = ""]) => cell.match(/[A-Z][A-Z_]{3,}/g) ?? []),
+  );
+  const source = readFileSync("src/config.ts", "utf8");
+  const settings = new Set([...source.matchAll(/setting\(\s*"([A-Z_]+)"/g)].map(([, name]) => name ?? ""));
+  assert.ok(settings.size > 25);
+  assert.deepEqual([...documented].sort(), [...settings].sort());
+});
+
+test("README's defaults are the defaults", () => {
+  const defaults = readConfig({}) as unknown as Record<string, unknown>;
+  const shown = new Map(
+    [...readme.matchAll(/^\| `(?:LATCHKEY_)?([A-Z_]+)` \| ([^ |;]+) \|/gm)].map(
+      ([, name = "", value = ""]) => [
+        name.toLowerCase().replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+        value,
+      ],
+    ),
+  );
+  let held = 0;
+  for (const [name, value] of shown) {
+    if (!(name in defaults)) continue;
+    assert.equal(value, String(defaults[name]), name);
+    held++;
+  }
+  assert.ok(held >= 18, `${held} were compared`);
+});
+
+test("README's regular expression for secret scanners finds tokens, and is the one in the code", () => {
+  const pattern = readme.match(/^ *(\\blk_\S+)$/m)?.[1] ?? "";
+  assert.equal(pattern, tokenPattern("lk").source);
+  assert.match(`key=${createToken("lk")};`, new RegExp(pattern));
+});
