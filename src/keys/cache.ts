@@ -52,7 +52,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const changedAt = new Map<string | bigint, number>();
   let lookups = 0;
   const shared = new Map<string, Promise<Grant | undefined>>();
-  const turn = new Map<string, Promise<Grant | undefined>>();
+  const reading = new Map<string, Promise<Grant | undefined>>();
+  const nextReading = new Map<string, Promise<Grant | undefined>>();
 
   function index(grant: Grant, hash: string): void {
     grants.set(hash, grant);
@@ -157,21 +158,36 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   }
 
   /**
-   * While changes cannot be heard, a read must not answer for a look-up that begins
-   * after it; those of one turn of the event loop begin together.
+   * While changes cannot be heard, a read must not answer for a look-up that began
+   * after it. Those that come while one is under way share the next: two at a time
+   * for one key, however many ask.
    */
-  function readOfThisTurn(hash: string): Promise<Grant | undefined> {
-    const begun = turn.get(hash);
-    if (begun !== undefined) return begun;
-    const reading = readGrant(hash);
-    if (turn.size === 0) setImmediate(() => turn.clear());
-    turn.set(hash, reading);
-    return reading;
+  function readFromNowOn(hash: string): Promise<Grant | undefined> {
+    const underWay = reading.get(hash);
+    if (underWay === undefined) return startReading(hash);
+    const waiting = nextReading.get(hash);
+    if (waiting !== undefined) return waiting;
+    const next = underWay
+      .catch(() => {})
+      .then(() => {
+        nextReading.delete(hash);
+        return startReading(hash);
+      });
+    nextReading.set(hash, next);
+    return next;
+  }
+
+  function startReading(hash: string): Promise<Grant | undefined> {
+    const started = readGrant(hash).finally(() => {
+      if (reading.get(hash) === started) reading.delete(hash);
+    });
+    reading.set(hash, started);
+    return started;
   }
 
   return {
     find(hash) {
-      if (!fence.isFresh()) return readOfThisTurn(hash);
+      if (!fence.isFresh()) return readFromNowOn(hash);
       const cached = grants.get(hash);
       if (cached !== undefined) return cached;
       if (misses.has(hash)) return undefined;

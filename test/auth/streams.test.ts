@@ -1,5 +1,6 @@
 /** Streams end with the credential that opened them. */
 import assert from "node:assert/strict";
+import { setMaxListeners } from "node:events";
 import { after, before, test } from "node:test";
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import {
@@ -95,4 +96,41 @@ test("a stream goes on while other keys and users change", async () => {
   stop.abort();
   const error = await next.then(() => assert.fail("the stream ended by itself"), ConnectError.from);
   assert.equal(error.code, Code.Canceled);
+});
+
+test("hundreds of streams of one key outlive the loss of the LISTEN connection", async () => {
+  const { token } = await createUserAndKey(latchkey.asStaff, "many");
+  const stop = new AbortController();
+  setMaxListeners(0, stop.signal);
+  const streams = await Promise.all(
+    Array.from({ length: 3 }, () => transports.grpc!(token)).flatMap((transport) =>
+      Array.from({ length: 200 }, () => openStream(transport, stop.signal)),
+    ),
+  );
+  let ended = 0;
+  const ends = streams.map((stream) =>
+    stream.next().catch(() => {
+      ended++;
+    }),
+  );
+  await latchkey.sql`
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'latchkey listen'`;
+  // What is revoked now is heard only by the connection that replaced it; by then all streams have been looked at.
+  const other = await createUserAndKey(latchkey.asStaff, "marker");
+  const marker = await openStream(transports.grpc!(other.token), stop.signal);
+  const markerEnds = marker.next().catch(() => {});
+  await until(
+    async () =>
+      (
+        await latchkey.sql`SELECT 1 FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name = 'latchkey listen'`
+      ).length,
+    (listeners) => listeners === 1,
+  );
+  await latchkey.asStaff.keys.revokeApiKey({ id: other.apiKeyId });
+  await markerEnds;
+  assert.equal(ended, 0);
+  stop.abort();
+  await Promise.all(ends);
 });

@@ -45,8 +45,8 @@ interface Seen {
 /** An interpreter that has grpcio and grpcio-tools. */
 async function findPython(): Promise<string> {
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  const python = process.env.LATCHKEY_TEST_PYTHON || join(cache, "latchkey", "python", "bin", "python");
-  const advice = `make one: python3 -m venv DIR && DIR/bin/pip install grpcio grpcio-tools; then set LATCHKEY_TEST_PYTHON=DIR/bin/python`;
+  const python = process.env.TEST_PYTHON || join(cache, "latchkey", "python", "bin", "python");
+  const advice = `make one: python3 -m venv DIR && DIR/bin/pip install grpcio grpcio-tools; then set TEST_PYTHON=DIR/bin/python`;
   if (!existsSync(python)) throw new Error(`there is no Python at ${python}: ${advice}`);
   try {
     await run(python, ["-c", "import grpc, grpc_tools"]);
