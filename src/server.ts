@@ -126,8 +126,9 @@ async function join(
   const onError = (message: string, error: unknown) => app.log.error({ err: error }, message);
 
   // Each purpose has its own connections: a slow listing delays no verdict and no commit.
-  const open = (purpose: string, max: number, address = opened.address) => {
-    const client = connect(address, { max, purpose, statementTimeoutMs: 10_000 });
+  const pooled = config.listenDatabaseUrl !== undefined;
+  const open = (purpose: string, max: number) => {
+    const client = connect(opened.address, { max, purpose, statementTimeoutMs: 10_000, pooled });
     closers.unshift(() => client.end({ timeout: 1 }));
     return client;
   };
@@ -153,7 +154,7 @@ async function join(
   const fence = await createFence({
     connectListener: (events) =>
       connect(opened.listenAddress, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
-    heartbeat: connect(opened.address, { max: 1, purpose: "heartbeat", statementTimeoutMs: 10_000 }),
+    heartbeat: connect(opened.address, { max: 1, purpose: "heartbeat", statementTimeoutMs: 10_000, pooled }),
     instanceId: instance.id,
     maxStalenessMs: config.cacheMaxStalenessMs,
     onError,

@@ -16,8 +16,10 @@ export interface ConnectOptions {
   max: number;
   /** Shown in pg_stat_activity after "latchkey". */
   purpose: string;
-  /** Milliseconds after which Postgres gives a statement up; 0: never. */
+  /** Milliseconds after which Postgres gives a statement up; 0: never. Not through a pooler. */
   statementTimeoutMs: number;
+  /** Through a transaction pooler, which takes neither named statements nor settings of a session. */
+  pooled?: boolean;
   /** For a client that runs LISTEN itself, rather than postgres.js's own, which reconnects even after its end. */
   onNotification?: (channel: string, payload: string) => void;
   /** A connection ended. */
@@ -37,10 +39,13 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
     onnotice: () => {},
     ...(options.onNotification && { onnotify: options.onNotification, max_lifetime: null }),
     ...(options.onClose && { onclose: options.onClose }),
+    prepare: !options.pooled,
     connection: {
       application_name: `latchkey ${options.purpose}`,
-      statement_timeout: options.statementTimeoutMs,
-      idle_in_transaction_session_timeout: 10_000,
+      ...(!options.pooled && {
+        statement_timeout: options.statementTimeoutMs,
+        idle_in_transaction_session_timeout: 10_000,
+      }),
     },
   };
   if (!("url" in address)) return postgres({ ...settings, ...address });
