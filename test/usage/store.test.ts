@@ -94,6 +94,15 @@ test("last_used_at only moves forward", async () => {
 
 test("batches of several instances on the same keys neither deadlock nor lose a count", async () => {
   const keys = await Promise.all(Array.from({ length: 20 }, createKey));
+  // Among many others, so that Postgres looks each up by its index, in the order in which it is given.
+  await sql`INSERT INTO users (username, username_key) VALUES ('many', 'many')`;
+  await sql`
+    WITH made AS (
+      INSERT INTO api_keys (id, user_id, name, type, hash, start)
+      SELECT gen_random_uuid(), (SELECT id FROM users WHERE username = 'many'), 'k', 'service', n::text::bytea, 'lk_x'
+      FROM generate_series(1, 20000) n RETURNING id
+    ) INSERT INTO api_key_usage (api_key_id) SELECT id FROM made`;
+  await sql`ANALYZE api_key_usage`;
   const writers = Array.from({ length: 4 }, openWriter);
   await Promise.all(
     writers.map(async (write, w) => {
