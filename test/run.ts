@@ -50,7 +50,8 @@ function runTests(): Promise<boolean> {
   const env = { ...process.env, ...postgres.env, TEST_RUN_DIR: runDir };
   const child = spawn(
     process.execPath,
-    ["--test", "--test-concurrency=2", "--test-timeout=120000", ...files.sort()],
+    // A test that failed may leave connections open: the run must end all the same.
+    ["--test", "--test-concurrency=2", "--test-timeout=120000", "--test-force-exit", ...files.sort()],
     {
       stdio: "inherit",
       env,
