@@ -161,8 +161,10 @@ async function join(
   });
   closers.unshift(() => fence.close());
 
+  const lookupKeys = createApiKeyStore(lookupDb);
   const grants = createGrantCache({
-    readGrant: createApiKeyStore(lookupDb).readGrant,
+    readGrant: lookupKeys.readGrant,
+    hasImportedKeys: lookupKeys.hasImported,
     readFirstStaffUser: createUserStore(lookupDb).firstStaffUser,
     fence,
     maxStalenessMs: config.cacheMaxStalenessMs,
@@ -174,7 +176,8 @@ async function join(
     publicMethods: [...config.publicMethods, `${HealthService.typeName}/*`],
   });
   const authorizer = createAuthorizer({
-    decide: createDecide({ authEnabled: config.authEnabled, policy, grants }),
+    decide: createDecide({ authEnabled: config.authEnabled, grants }),
+    policy,
     readCredential: createCredentialReader({ ...config, secretKey }),
     apiKeyHeader: config.apiKeyHeader,
   });
@@ -194,7 +197,7 @@ async function join(
       redact: createRedactor(config.tokenPrefix),
     }),
     durability: config.usageDurability,
-    records: (method) => !unlogged.has(method.parent.typeName),
+    records: (method) => !unlogged.has(method.service),
     onError,
   });
   closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
@@ -224,7 +227,7 @@ async function join(
     ...config,
   });
   // Now, rather than at the first call: an access level that is unknown refuses to start.
-  for (const { method } of rpcs.handlers) policy(method);
+  for (const { method } of rpcs.handlers) policy.of(method);
   fence.onDatabaseUp((up) => health.setServing(up));
 
   const partitionTimer = setInterval(keepDays, partitionIntervalMs);

@@ -22,7 +22,7 @@ test("a key that was created over RPC is counted and logged for each call made w
     (found) => found?.requestCount === 3n,
   );
   assert.ok(key?.lastUsedAt);
-  const { requestLogs } = await latchkey.asStaff.logs.listRequestLogs({ apiKeyId });
+  const { requestLogs } = await latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId } });
   assert.deepEqual(
     requestLogs.map((row) => [row.method, row.code, row.userId, row.peerAddress]),
     [

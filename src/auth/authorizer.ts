@@ -9,12 +9,16 @@ import {
 import { callKey } from "./call.ts";
 import type { Credential, ReadHeader } from "./credential.ts";
 import { denialError } from "./denial.ts";
+import { methodName } from "./method-name.ts";
+import type { Policy } from "./policy.ts";
 import { principalKey } from "./principal.ts";
 import type { Decide, Verdict } from "./verdict.ts";
 
 /** A verdict, and the credential that it can be asked for again with. */
 export interface Authorization {
   readonly credential: Credential;
+  /** Where the request came from; undefined where that is not known. */
+  readonly peerAddress: string | undefined;
   readonly verdict: Verdict;
   /** Undefined: the RPC may go on. */
   readonly error: ConnectError | undefined;
@@ -42,30 +46,39 @@ export interface Authorizer {
    */
   reauthorize(
     method: DescMethod,
-    credential: Credential,
+    before: Authorization,
     values: ContextValues,
   ): Authorization | Promise<Authorization>;
   /** Decides again, for an RPC that is still running. */
-  recheck(method: DescMethod, credential: Credential): Authorization | Promise<Authorization>;
+  recheck(method: DescMethod, before: Authorization): Authorization | Promise<Authorization>;
 }
 
 export function createAuthorizer(options: {
   decide: Decide;
+  policy: Policy;
   readCredential: (header: ReadHeader) => Credential;
   apiKeyHeader: string;
 }): Authorizer {
-  function conclude(credential: Credential, verdict: Verdict): Authorization {
+  type Asked = Pick<Authorization, "credential" | "peerAddress">;
+
+  function conclude({ credential, peerAddress }: Asked, verdict: Verdict): Authorization {
     const { denial } = verdict;
     const error =
       denial === undefined ? undefined : denialError({ ...verdict, denial }, options.apiKeyHeader);
-    return { credential, verdict, error };
+    return { credential, peerAddress, verdict, error };
   }
 
-  function recheck(method: DescMethod, credential: Credential) {
-    const verdict = options.decide(method, credential);
+  function ask(method: DescMethod, asked: Asked) {
+    const { credential, peerAddress } = asked;
+    const verdict = options.decide({
+      method: methodName(method),
+      access: options.policy.of(method),
+      credential,
+      peerAddress,
+    });
     return verdict instanceof Promise
-      ? verdict.then((later) => conclude(credential, later))
-      : conclude(credential, verdict);
+      ? verdict.then((later) => conclude(asked, later))
+      : conclude(asked, verdict);
   }
 
   function note(values: ContextValues, authorization: Authorization): Authorization {
@@ -76,16 +89,19 @@ export function createAuthorizer(options: {
     return authorization;
   }
 
-  function reauthorize(method: DescMethod, credential: Credential, values: ContextValues) {
-    const authorization = recheck(method, credential);
+  function askAndNote(method: DescMethod, asked: Asked, values: ContextValues) {
+    const authorization = ask(method, asked);
     return authorization instanceof Promise
       ? authorization.then((later) => note(values, later))
       : note(values, authorization);
   }
 
   return {
-    authorize: (method, header, values) => reauthorize(method, options.readCredential(header), values),
-    reauthorize,
-    recheck,
+    authorize(method, header, values) {
+      const peerAddress = values.get(callKey)?.peerAddress;
+      return askAndNote(method, { credential: options.readCredential(header), peerAddress }, values);
+    },
+    reauthorize: askAndNote,
+    recheck: ask,
   };
 }

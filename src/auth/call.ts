@@ -1,15 +1,15 @@
 /** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
-import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
+import type { MethodName } from "./method-name.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** What is known of an RPC while it runs. */
 export interface Call {
   /** UUIDv7. */
   readonly id: string;
-  readonly method: DescMethod;
-  /** "grpc", "grpc-web" or "connect". */
+  readonly method: MethodName;
+  /** "grpc", "grpc-web" or "connect"; "verify" for a verdict that was asked for. */
   readonly protocol: string;
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number;
@@ -38,7 +38,7 @@ export interface EndedCall extends Readonly<Call> {
 /** Counts and logs calls. May be called concurrently. */
 export interface CallRecorder {
   /** False: calls of this method cannot be recorded now, and recording them is a condition of answering. */
-  accepts(method: DescMethod): boolean;
+  accepts(method: MethodName): boolean;
   /**
    * Takes a call. Answers with a promise where the call may be answered only once
    * it is committed; the promise rejects where that failed.
@@ -56,7 +56,7 @@ const maxTextLength = 512;
 
 /** Begins a call. What comes from headers is cut to length; a request id of odd shape is replaced. */
 export function beginCall(begin: {
-  method: DescMethod;
+  method: MethodName;
   protocol: string;
   requestId: string | null | undefined;
   userAgent: string | null | undefined;

@@ -1,13 +1,14 @@
 /** What a request carries to identify its caller, before anyone has verified it. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { hashToken, isToken } from "./token.ts";
+import { hashToken, isForeignToken, isToken } from "./token.ts";
 
 /** A credential as it was read: at most its hash, never the token. */
 export type Credential =
   | { readonly kind: "none" }
   | { readonly kind: "malformed" }
   | { readonly kind: "secret_key" }
-  | { readonly kind: "api_key"; readonly hash: string };
+  /** Foreign: not of our tokens' shape, so that only an imported key can have it. */
+  | { readonly kind: "api_key"; readonly hash: string; readonly foreign: boolean };
 
 export interface CredentialOptions {
   /** Lower case. */
@@ -42,8 +43,9 @@ export function createCredentialReader(options: CredentialOptions): (header: Rea
     if (secretDigest !== undefined && timingSafeEqual(digest(value), secretDigest)) {
       return { kind: "secret_key" };
     }
-    if (!isToken(value, tokenPrefix)) return { kind: "malformed" };
-    return { kind: "api_key", hash: hashToken(value) };
+    const foreign = !isToken(value, tokenPrefix);
+    if (foreign && !isForeignToken(value)) return { kind: "malformed" };
+    return { kind: "api_key", hash: hashToken(value), foreign };
   };
 }
 

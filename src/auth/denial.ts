@@ -12,6 +12,7 @@ const codes: Readonly<Record<DenialReason, Code>> = {
   USER_DISABLED: Code.Unauthenticated,
   STAFF_REQUIRED: Code.PermissionDenied,
   METHOD_NOT_ALLOWED: Code.PermissionDenied,
+  ADDRESS_NOT_ALLOWED: Code.PermissionDenied,
   UNAVAILABLE: Code.Unavailable,
 };
 
@@ -27,18 +28,29 @@ export function denialError(verdict: Verdict & { denial: DenialReason }, apiKeyH
   const reason =
     verdict.denial === "MALFORMED" || verdict.denial === "UNKNOWN" ? "INVALID_API_KEY" : verdict.denial;
   const code = codes[verdict.denial];
-  const since = verdict.deniedSinceMs === undefined ? "" : new Date(verdict.deniedSinceMs).toISOString();
+  const since = sinceOf(verdict);
   const header =
     code === Code.Unauthenticated
       ? { "www-authenticate": verdict.denial === "MISSING" ? "Bearer" : 'Bearer error="invalid_token"' }
       : undefined;
-  return new ConnectError(message(verdict.denial, since, apiKeyHeader), code, header, [
+  return new ConnectError(denialMessage(verdict, apiKeyHeader), code, header, [
     { desc: ErrorInfoSchema, value: { reason, domain: "latchkey", metadata: since === "" ? {} : { since } } },
   ]);
 }
 
-function message(denial: DenialReason, since: string, apiKeyHeader: string): string {
-  switch (denial) {
+/** The code that a refusal is told with. */
+export function denialCode(denial: DenialReason): Code {
+  return codes[denial];
+}
+
+function sinceOf(verdict: Verdict): string {
+  return verdict.deniedSinceMs === undefined ? "" : new Date(verdict.deniedSinceMs).toISOString();
+}
+
+/** What the caller is told. */
+export function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): string {
+  const since = sinceOf(verdict);
+  switch (verdict.denial) {
     case "MISSING":
       return `this method needs an API key: send its token in the ${apiKeyHeader} header, or as authorization: Bearer`;
     case "MALFORMED":
@@ -54,6 +66,8 @@ function message(denial: DenialReason, since: string, apiKeyHeader: string): str
       return "this method needs a staff user's API key";
     case "METHOD_NOT_ALLOWED":
       return "this API key may not call this method";
+    case "ADDRESS_NOT_ALLOWED":
+      return "this API key may not be used from this address";
     case "UNAVAILABLE":
       return "the API key could not be checked just now: try again";
   }

@@ -2,6 +2,7 @@
 import type { ConnectError, HandlerContext } from "@connectrpc/connect";
 import { type Authorizer, authorizationKey } from "./authorizer.ts";
 import { beginCall, type Call, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
+import { methodName } from "./method-name.ts";
 
 /**
  * A `requestGate` for a Connect router: decides from the headers alone, before
@@ -28,7 +29,7 @@ export function apiKeyGate(options: {
 
   return (context) => {
     const call = context.values.get(callKey) === undefined ? begin(context) : undefined;
-    if (!recorder.accepts(context.method)) return refuse(context, call, cannotCount());
+    if (!recorder.accepts(methodName(context.method))) return refuse(context, call, cannotCount());
     const authorization = authorizer.authorize(
       context.method,
       (name) => context.requestHeader.get(name),
@@ -45,7 +46,7 @@ export function apiKeyGate(options: {
 
 function begin(context: HandlerContext): Call {
   return beginCall({
-    method: context.method,
+    method: methodName(context.method),
     protocol: context.protocolName,
     requestId: context.requestHeader.get("x-request-id"),
     userAgent: context.requestHeader.get("user-agent"),

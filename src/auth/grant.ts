@@ -1,4 +1,5 @@
 /** What `auth/` asks of those who keep keys and users. It knows no more of them. */
+import type { AddressRange } from "./address-range.ts";
 
 /** What a key grants, and whether it still does. The answer to a look-up by hash. */
 export interface Grant {
@@ -13,6 +14,10 @@ export interface Grant {
   readonly revokedAtMs: number | undefined;
   /** Method patterns; empty: all that the user may call. */
   readonly allowedMethods: readonly string[];
+  /** Empty: from anywhere. */
+  readonly allowedAddresses: readonly AddressRange[];
+  /** May ask for verdicts on other keys, though its user is not staff. */
+  readonly canVerify: boolean;
 }
 
 /** The user whom the secret key signs in. */
@@ -31,8 +36,12 @@ export class GrantsUnavailableError extends Error {
  * once, without a promise, from memory. Throws or rejects with {@link GrantsUnavailableError}.
  */
 export interface GrantSource {
-  /** The grant of the key with this hash (see `hashToken`); undefined: there is no such key. */
-  find(hash: string): Grant | undefined | Promise<Grant | undefined>;
+  /**
+   * The grant of the key with this hash (see `hashToken`); undefined: there is no
+   * such key. A foreign token is not of our shape: only an imported key can have
+   * it, so where there is none, nothing is looked up.
+   */
+  find(hash: string, foreign: boolean): Grant | undefined | Promise<Grant | undefined>;
   /** The active staff user with the lowest id; undefined: there is none. */
   firstStaffUser(): StaffUser | undefined | Promise<StaffUser | undefined>;
   /** Calls back after each change that may turn a verdict. Returns how to stop. */

@@ -2,6 +2,7 @@
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
 import { beginCall, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
+import { methodName } from "./method-name.ts";
 import type { OpenStreams } from "./open-streams.ts";
 import { abortError, iterateUntilAborted, untilAborted } from "./until-aborted.ts";
 
@@ -37,9 +38,9 @@ export function apiKeyInterceptor(options: ApiKeyInterceptorOptions): Intercepto
 async function authorize(options: ApiKeyInterceptorOptions, req: AnyRequest): Promise<Authorization> {
   const gated = req.contextValues.get(authorizationKey);
   if (gated !== undefined) {
-    return options.authorizer.reauthorize(req.method, gated.credential, req.contextValues);
+    return options.authorizer.reauthorize(req.method, gated, req.contextValues);
   }
-  if (!options.recorder.accepts(req.method)) throw cannotCount();
+  if (!options.recorder.accepts(methodName(req.method))) throw cannotCount();
   return options.authorizer.authorize(req.method, (name) => req.header.get(name), req.contextValues);
 }
 
@@ -89,7 +90,7 @@ async function recorded(
 ): Promise<AnyResponse> {
   const { signal } = req;
   const call = beginCall({
-    method: req.method,
+    method: methodName(req.method),
     protocol: protocolOf(req),
     requestId: req.header.get("x-request-id"),
     userAgent: req.header.get("user-agent"),

@@ -37,12 +37,12 @@ export function createOpenStreams(options: {
 }): OpenStreams {
   const streams = new Set<OpenStream>();
 
-  /** Asks once for each credential and method, however many streams they hold, a few at a time. */
+  /** Asks once for each credential, method and address, however many streams they hold, a few at a time. */
   async function recheck(concerned: Iterable<OpenStream>): Promise<void> {
     const groups = new Map<string, OpenStream[]>();
     for (const stream of concerned) {
-      const { credential } = stream.authorization;
-      const key = `${stream.method.toString()} ${credential.kind === "api_key" ? credential.hash : credential.kind}`;
+      const { credential, peerAddress } = stream.authorization;
+      const key = `${stream.method.toString()} ${peerAddress} ${credential.kind === "api_key" ? credential.hash : credential.kind}`;
       const group = groups.get(key);
       if (group === undefined) groups.set(key, [stream]);
       else group.push(stream);
@@ -57,7 +57,7 @@ export function createOpenStreams(options: {
   async function recheckGroup(group: OpenStream[]): Promise<void> {
     const [first] = group;
     if (first === undefined) return;
-    const { error } = await options.authorizer.recheck(first.method, first.authorization.credential);
+    const { error } = await options.authorizer.recheck(first.method, first.authorization);
     if (error === undefined) return;
     for (const stream of group) if (streams.has(stream)) stream.end(error);
   }

@@ -1,6 +1,7 @@
 /** What each method requires of its caller. */
 import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
 import { AccessLevel, access, service_access } from "../gen/latchkey/v1/access_pb.js";
+import type { MethodName } from "./method-name.ts";
 
 /** From least to most: see `latchkey/v1/access.proto`. */
 export type AccessRequirement = "public" | "optional" | "authenticated" | "staff";
@@ -19,26 +20,44 @@ const byLevel: Readonly<Partial<Record<AccessLevel, AccessRequirement>>> = {
   [AccessLevel.STAFF]: "staff",
 };
 
-/** Says what a method requires: listed as public, else its own option, else its service's, else the default. */
-export type Policy = (method: DescMethod) => AccessRequirement;
+/** Says what methods require. */
+export interface Policy {
+  /** Of a mounted method: listed as public, else its own option, else its service's, else the default. */
+  of(method: DescMethod): AccessRequirement;
+  /**
+   * Of a method by its name: what `of` said of it. One that `of` was never asked
+   * about is another server's: listed as public, else a principal, since what it
+   * declares is not known here.
+   */
+  named(method: MethodName): AccessRequirement;
+}
 
 /** Creates a policy. Each method is worked out once. */
 export function createPolicy(options: PolicyOptions): Policy {
   const publicMethods = new Set(options.publicMethods);
   const known = new Map<DescMethod, AccessRequirement>();
+  const byName = new Map<string, AccessRequirement>();
+
+  const isPublic = (service: string, name: string) =>
+    publicMethods.has(`${service}/*`) || publicMethods.has(`${service}/${name}`);
 
   function requirement(method: DescMethod): AccessRequirement {
-    const service = method.parent.typeName;
-    if (publicMethods.has(`${service}/*`) || publicMethods.has(`${service}/${method.name}`)) return "public";
+    if (isPublic(method.parent.typeName, method.name)) return "public";
     return declaredAccess(method) ?? (options.requireAuth ? "authenticated" : "optional");
   }
 
-  return (method) => {
-    const before = known.get(method);
-    if (before !== undefined) return before;
-    const required = requirement(method);
-    known.set(method, required);
-    return required;
+  return {
+    of(method) {
+      const before = known.get(method);
+      if (before !== undefined) return before;
+      const required = requirement(method);
+      known.set(method, required);
+      byName.set(`${method.parent.typeName}/${method.name}`, required);
+      return required;
+    },
+    named({ service, name }) {
+      return byName.get(`${service}/${name}`) ?? (isPublic(service, name) ? "public" : "authenticated");
+    },
   };
 }
 

@@ -16,6 +16,8 @@ export interface Principal {
   readonly credentialKind: "api_key" | "secret_key";
   /** The API key's id (a UUID); undefined when signed in otherwise. */
   readonly apiKeyId: string | undefined;
+  /** May ask for verdicts on other keys: staff, and keys that staff gave this to. */
+  readonly canVerify: boolean;
 }
 
 /** Where the principal of an RPC stands in its context values; undefined: anonymous. */
@@ -49,6 +51,22 @@ export function requireStaff(context: Context): Principal {
   const principal = requireUser(context);
   if (!principal.isStaff) {
     throw new ConnectError("this needs a staff user's API key", Code.PermissionDenied);
+  }
+  return principal;
+}
+
+/**
+ * The principal of this RPC, one that may ask for verdicts on other keys. Throws
+ * `unauthenticated` when the caller is anonymous and `permission_denied` when it
+ * may not.
+ */
+export function requireVerifier(context: Context): Principal {
+  const principal = requireUser(context);
+  if (!principal.canVerify) {
+    throw new ConnectError(
+      "this needs a staff user's API key, or one with can_verify",
+      Code.PermissionDenied,
+    );
   }
   return principal;
 }

@@ -23,7 +23,8 @@ export function createToken(prefix: string): string {
 
 /**
  * Whether a string has a token's shape and checksum. Says nothing of whether a
- * key exists; a string that fails never reaches cache or database.
+ * key exists; a string that fails reaches cache and database only where there are
+ * imported keys.
  */
 export function isToken(value: string, prefix: string): boolean {
   const at = prefix.length + 1;
@@ -31,6 +32,11 @@ export function isToken(value: string, prefix: string): boolean {
   if (!value.startsWith(prefix) || value[prefix.length] !== "_") return false;
   const body = value.slice(at);
   return /^[0-9A-Za-z]+$/.test(body) && checksum(body.slice(0, randomLength)) === body.slice(randomLength);
+}
+
+/** Whether a string can be a token of another system, imported by its hash: 8 to 512 visible ASCII characters. */
+export function isForeignToken(value: string): boolean {
+  return /^[\x21-\x7e]{8,512}$/.test(value);
 }
 
 /** Matches every token of a prefix, for secret scanners. README publishes it for "lk". */

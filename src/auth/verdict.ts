@@ -1,9 +1,10 @@
 /** Policy and credential together: the one function that every entrance asks. */
-import type { DescMethod } from "@bufbuild/protobuf";
+import { isInRanges } from "./address-range.ts";
 import type { Credential } from "./credential.ts";
 import { type Grant, type GrantSource, GrantsUnavailableError, type StaffUser } from "./grant.ts";
+import type { MethodName } from "./method-name.ts";
 import { matchesAny } from "./method-pattern.ts";
-import type { AccessRequirement, Policy } from "./policy.ts";
+import type { AccessRequirement } from "./policy.ts";
 import type { Principal } from "./principal.ts";
 
 /** Why a verdict refused. */
@@ -16,6 +17,7 @@ export type DenialReason =
   | "USER_DISABLED"
   | "STAFF_REQUIRED"
   | "METHOD_NOT_ALLOWED"
+  | "ADDRESS_NOT_ALLOWED"
   | "UNAVAILABLE";
 
 /** What kind of credential came, whatever became of it. */
@@ -41,10 +43,19 @@ export interface Verdict {
 export interface VerdictOptions {
   /** False: every method is open and nobody is looked up. */
   authEnabled: boolean;
-  policy: Policy;
   grants: GrantSource;
   /** Milliseconds since the epoch; default Date.now. */
   now?: () => number;
+}
+
+/** Who wants to call what, from where. */
+export interface Question {
+  readonly method: MethodName;
+  /** What the method requires: see `Policy`. */
+  readonly access: AccessRequirement;
+  readonly credential: Credential;
+  /** IP address; undefined where it is not known: a key with allowed addresses is then refused. */
+  readonly peerAddress: string | undefined;
 }
 
 /**
@@ -52,7 +63,7 @@ export interface VerdictOptions {
  * answers without a promise when the grant is in memory. Never throws for a
  * missing grant source: that is the denial UNAVAILABLE.
  */
-export type Decide = (method: DescMethod, credential: Credential) => Verdict | Promise<Verdict>;
+export type Decide = (question: Question) => Verdict | Promise<Verdict>;
 
 const anonymous: Verdict = {
   denial: undefined,
@@ -62,13 +73,13 @@ const anonymous: Verdict = {
 };
 
 export function createDecide(options: VerdictOptions): Decide {
-  const { policy, grants } = options;
+  const { grants } = options;
   const now = options.now ?? Date.now;
 
-  return (method, credential) => {
+  return (question) => {
     if (!options.authEnabled) return anonymous;
-    const required = policy(method);
-    const conclude = (verified: Verdict) => apply(required, verified);
+    const { credential } = question;
+    const conclude = (verified: Verdict) => apply(question.access, verified);
     switch (credential.kind) {
       case "none":
         return conclude(anonymous);
@@ -78,8 +89,11 @@ export function createDecide(options: VerdictOptions): Decide {
         return look(() => grants.firstStaffUser(), verifySecretKey, "secret_key", conclude);
       case "api_key":
         return look(
-          () => grants.find(credential.hash),
-          (grant) => verifyGrant(grant, method, now()),
+          () => grants.find(credential.hash, credential.foreign),
+          (grant) =>
+            grant === undefined
+              ? denied(credential.foreign ? "MALFORMED" : "UNKNOWN", "api_key")
+              : verifyGrant(grant, question, now()),
           "api_key",
           conclude,
         );
@@ -130,30 +144,34 @@ function verifySecretKey(user: StaffUser | undefined): Verdict {
       isStaff: true,
       credentialKind: "secret_key",
       apiKeyId: undefined,
+      canVerify: true,
     },
     subject: { userId: user.userId, apiKeyId: undefined },
     credentialKind: "secret_key",
   };
 }
 
-function verifyGrant(grant: Grant | undefined, method: DescMethod, nowMs: number): Verdict {
-  if (grant === undefined) return denied("UNKNOWN", "api_key");
+function verifyGrant(grant: Grant, { method, peerAddress }: Question, nowMs: number): Verdict {
   const subject = { userId: grant.userId, apiKeyId: grant.apiKeyId };
   if (grant.revokedAtMs !== undefined) return denied("REVOKED", "api_key", subject, grant.revokedAtMs);
   if (grant.expiresAtMs !== undefined && grant.expiresAtMs <= nowMs) {
     return denied("EXPIRED", "api_key", subject, grant.expiresAtMs);
   }
   if (!grant.isActive) return denied("USER_DISABLED", "api_key", subject);
+  // Somewhere else than where it belongs, a token says nothing of who sends it.
+  if (grant.allowedAddresses.length > 0 && !isInRanges(grant.allowedAddresses, peerAddress ?? "")) {
+    return denied("ADDRESS_NOT_ALLOWED", "api_key", subject);
+  }
   const principal: Principal = {
     userId: grant.userId,
     username: grant.username,
     isStaff: grant.isStaff,
     credentialKind: "api_key",
     apiKeyId: grant.apiKeyId,
+    canVerify: grant.isStaff || grant.canVerify,
   };
   const allowed =
-    grant.allowedMethods.length === 0 ||
-    matchesAny(grant.allowedMethods, method.parent.typeName, method.name);
+    grant.allowedMethods.length === 0 || matchesAny(grant.allowedMethods, method.service, method.name);
   return {
     denial: allowed ? undefined : "METHOD_NOT_ALLOWED",
     principal,

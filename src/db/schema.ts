@@ -2,8 +2,9 @@
  * The tables. Each says what it holds, and each index which query it serves.
  *
  * What Drizzle cannot declare was added to the migrations by hand: `request_logs`
- * is partitioned by day and has a default partition (`logs/partitions.ts` makes the
- * days), `api_key_usage` has room for updates in place, and triggers tell every
+ * is partitioned by day, the rollups by period and then by day or month, each with a
+ * default partition (`db/partitions.ts` makes the others), `api_key_usage` has room
+ * for updates in place, `request_log_tail` is not logged, and triggers tell every
  * change that a verdict depends on.
  */
 import { sql } from "drizzle-orm";
@@ -12,6 +13,7 @@ import {
   boolean,
   check,
   customType,
+  date,
   index,
   inet,
   integer,
@@ -83,6 +85,10 @@ export const apiKeys = pgTable(
     allowedMethods: text("allowed_methods").array().notNull().default([]),
     /** CIDR blocks; empty: from anywhere. */
     allowedAddresses: text("allowed_addresses").array().notNull().default([]),
+    /** May ask for verdicts on other keys, though its user is not staff. */
+    canVerify: boolean("can_verify").notNull().default(false),
+    /** Made from another system's hash: its token may be of any shape. */
+    imported: boolean("imported").notNull().default(false),
     expiresAt: instant("expires_at"),
     revokedAt: instant("revoked_at"),
     revocationReason: revocationReason("revocation_reason"),
@@ -99,21 +105,66 @@ export const apiKeys = pgTable(
     uniqueIndex("api_keys_hash_key").on(t.hash),
     // One user's keys, newest first.
     index("api_keys_user_idx").on(t.userId, t.id),
-    // Keys that expire soon.
-    index("api_keys_expires_idx").on(t.expiresAt).where(sql`${t.expiresAt} IS NOT NULL`),
+    // Keys that expire soon, the soonest first.
+    index("api_keys_expires_idx")
+      .on(t.expiresAt, t.id)
+      .where(sql`${t.expiresAt} IS NOT NULL AND ${t.revokedAt} IS NULL`),
     // What a key was rotated into.
-    index("api_keys_rotated_from_idx").on(t.rotatedFrom).where(sql`${t.rotatedFrom} IS NOT NULL`),
+    // A key is rotated once.
+    uniqueIndex("api_keys_rotated_from_key").on(t.rotatedFrom).where(sql`${t.rotatedFrom} IS NOT NULL`),
+    // Whether a token of another shape can be anyone's.
+    index("api_keys_imported_idx").on(t.id).where(sql`${t.imported}`),
   ],
 );
 
-/** What each key has used: one narrow row a key, updated in place (no index on what changes keeps it HOT). */
-export const apiKeyUsage = pgTable("api_key_usage", {
-  apiKeyId: uuid("api_key_id")
-    .primaryKey()
-    .references(() => apiKeys.id, { onDelete: "cascade" }),
-  requestCount: bigint("request_count", { mode: "bigint" }).notNull().default(sql`0`),
-  lastUsedAt: instant("last_used_at"),
-});
+/**
+ * What each key has used: one narrow row a key, updated in place. What an index
+ * holds of it changes once a day at most, which keeps the other updates HOT.
+ */
+export const apiKeyUsage = pgTable(
+  "api_key_usage",
+  {
+    apiKeyId: uuid("api_key_id")
+      .primaryKey()
+      .references(() => apiKeys.id, { onDelete: "cascade" }),
+    requestCount: bigint("request_count", { mode: "bigint" }).notNull().default(sql`0`),
+    lastUsedAt: instant("last_used_at"),
+    /** The day (UTC) of the last use; of the creation until then. */
+    idleSince: date("idle_since", { mode: "string" })
+      .notNull()
+      .default(sql`(now() AT TIME ZONE 'UTC')::date`),
+  },
+  (t) => [
+    // Keys that have not been used for long, the longest first.
+    index("api_key_usage_idle_idx").on(t.idleSince, t.apiKeyId),
+  ],
+);
+
+/** Requests that made a key, by the id that their sender chose: sent again within a day, they make no other. */
+export const idempotentRequests = pgTable(
+  "idempotent_requests",
+  {
+    /** Who sent it. */
+    userId: bigint("user_id", { mode: "bigint" })
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    requestId: text("request_id").notNull(),
+    /** SHA-256 of what was asked for: another request with the same id is a mistake. */
+    digest: bytea("digest").notNull(),
+    /** The key that it made. */
+    apiKeyId: uuid("api_key_id")
+      .notNull()
+      .references(() => apiKeys.id, { onDelete: "cascade" }),
+    createdAt: instant("created_at").notNull().defaultNow(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.userId, t.requestId] }),
+    // Sweeping out what is older than a day.
+    index("idempotent_requests_created_idx").on(t.createdAt),
+    // Deleting a key deletes what made it.
+    index("idempotent_requests_api_key_idx").on(t.apiKeyId),
+  ],
+);
 
 /**
  * One row for each RPC that ended. Partitioned by day on `time`. Users, keys and
@@ -147,21 +198,50 @@ export const requestLogs = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.time, t.id] }),
-    // One key's rows, newest first.
-    index("request_logs_api_key_idx").on(t.apiKeyId, t.time, t.id),
-    // One user's rows, newest first.
-    index("request_logs_user_idx").on(t.userId, t.time, t.id),
+    // Rows by one key, user, method, code or denial reason, newest first: one index for each filter
+    // that few rows may match.
+    index("request_logs_api_key_idx").on(t.apiKeyId, t.time, t.id).where(sql`${t.apiKeyId} IS NOT NULL`),
+    index("request_logs_user_idx").on(t.userId, t.time, t.id).where(sql`${t.userId} IS NOT NULL`),
+    index("request_logs_method_idx").on(t.service, t.method, t.time, t.id),
+    index("request_logs_code_idx").on(t.code, t.time, t.id).where(sql`${t.code} <> 0`),
+    index("request_logs_denial_idx")
+      .on(t.denialReason, t.time, t.id)
+      .where(sql`${t.denialReason} IS NOT NULL`),
   ],
+);
+
+/** Instances that somebody tails the log on: while there is one, every batch leaves its ids in `request_log_tail`. */
+export const requestLogTails = pgTable("request_log_tails", {
+  instanceId: uuid("instance_id").primaryKey(),
+  expiresAt: instant("expires_at").notNull(),
+});
+
+/** The rows of the newest batches, for those who tail the log; swept within a minute. */
+export const requestLogTail = pgTable(
+  "request_log_tail",
+  {
+    instanceId: uuid("instance_id").notNull(),
+    /** Of the instance: see `instances.last_batch`. */
+    batch: bigint("batch", { mode: "bigint" }).notNull(),
+    committedAt: instant("committed_at").notNull().defaultNow(),
+    /** The primary keys of the batch's rows. */
+    times: instant("times").array().notNull(),
+    ids: uuid("ids").array().notNull(),
+  },
+  // What has come since the last look.
+  (t) => [primaryKey({ columns: [t.instanceId, t.batch] })],
 );
 
 /** What both rollups count; `period_s` is the length of the bucket that starts at `bucket`. */
 const rollupColumns = () => ({
-  /** 60 or 3600. */
+  /** 60: written with the log rows. 3600 and 86400: folded from them by `usage/fold.ts`. */
   periodS: integer("period_s").notNull(),
   bucket: instant("bucket").notNull(),
   service: text("service").notNull(),
   method: text("method").notNull(),
   code: smallint("code").notNull(),
+  /** Empty: not refused. */
+  denialReason: text("denial_reason").notNull().default(""),
   requests: bigint("requests", { mode: "bigint" }).notNull(),
   durationUs: bigint("duration_us", { mode: "bigint" }).notNull(),
   requestBytes: bigint("request_bytes", { mode: "bigint" }).notNull(),
@@ -171,29 +251,76 @@ const rollupColumns = () => ({
 });
 
 /** Requests by method, code and denial reason: the overview, whatever the number of keys. */
-export const methodRollups = pgTable(
-  "method_rollups",
-  { ...rollupColumns(), denialReason: text("denial_reason").notNull().default("") },
-  (t) => [primaryKey({ columns: [t.periodS, t.bucket, t.service, t.method, t.code, t.denialReason] })],
-);
+export const methodRollups = pgTable("method_rollups", rollupColumns(), (t) => [
+  // A range of one period; and where the writer merges.
+  primaryKey({
+    name: "method_rollups_pk",
+    columns: [t.periodS, t.bucket, t.service, t.method, t.code, t.denialReason],
+  }),
+]);
 
-/** Requests by key: one key's or one user's traffic. */
+/** Requests that named a user, by key: one key's or one user's traffic, as the request log has it. */
 export const keyRollups = pgTable(
   "key_rollups",
   {
     ...rollupColumns(),
+    /** All zeros: signed in otherwise than by a key. */
     apiKeyId: uuid("api_key_id").notNull(),
     userId: bigint("user_id", { mode: "bigint" }).notNull(),
   },
   (t) => [
     // One key's series; and where the writer merges.
-    primaryKey({ columns: [t.apiKeyId, t.periodS, t.bucket, t.service, t.method, t.code] }),
+    primaryKey({
+      name: "key_rollups_pk",
+      columns: [t.apiKeyId, t.userId, t.periodS, t.bucket, t.service, t.method, t.code, t.denialReason],
+    }),
     // One user's series.
     index("key_rollups_user_idx").on(t.userId, t.periodS, t.bucket),
-    // The busiest keys of a range; and thinning by age.
+    // The keys and users of a range.
     index("key_rollups_bucket_idx").on(t.periodS, t.bucket),
   ],
 );
+
+/**
+ * The keys and users with the most requests of each hour and day that was folded, so
+ * that the busiest of a month are found without looking at every key.
+ */
+export const rollupTops = pgTable(
+  "rollup_tops",
+  {
+    /** 3600 or 86400. */
+    periodS: integer("period_s").notNull(),
+    bucket: instant("bucket").notNull(),
+    /** "key" or "user". */
+    kind: text("kind").notNull(),
+    /** From 1. */
+    rank: integer("rank").notNull(),
+    userId: bigint("user_id", { mode: "bigint" }).notNull(),
+    /** All zeros in a row of a user, and for a user's calls without a key. */
+    apiKeyId: uuid("api_key_id").notNull(),
+    requests: bigint("requests", { mode: "bigint" }).notNull(),
+    /** The most requests that one who is not listed can have had; 0: all are listed. */
+    rest: bigint("rest", { mode: "bigint" }).notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.kind, t.periodS, t.bucket, t.rank] })],
+);
+
+/** How far the minutes are folded into hours and days. One row. */
+export const rollupProgress = pgTable(
+  "rollup_progress",
+  {
+    id: integer("id").primaryKey().default(1),
+    /** Hours before this are folded. Null: none is. */
+    foldedUntil: instant("folded_until"),
+  },
+  (t) => [check("rollup_progress_one_row", sql`${t.id} = 1`)],
+);
+
+/** Hours that got more after they may have been folded: to be folded again. Written in the batch's own transaction. */
+export const rollupLateHours = pgTable("rollup_late_hours", {
+  id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
+  hour: instant("hour").notNull(),
+});
 
 /** The console's sessions. The cookie's value is stored only as its hash. */
 export const sessions = pgTable(
@@ -245,6 +372,9 @@ export const auditEvents = pgTable(
     index("audit_events_target_api_key_idx").on(t.targetApiKeyId, t.id),
     index("audit_events_target_user_idx").on(t.targetUserId, t.id),
     index("audit_events_actor_user_idx").on(t.actorUserId, t.id),
+    // What one key did, and where one thing was done.
+    index("audit_events_actor_api_key_idx").on(t.actorApiKeyId, t.id),
+    index("audit_events_action_idx").on(t.action, t.id),
     // A time range.
     index("audit_events_time_idx").on(t.time),
   ],

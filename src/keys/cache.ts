@@ -12,6 +12,8 @@ import type { Fence } from "./fence.ts";
 
 export interface GrantCacheOptions {
   readGrant: (hash: string) => Promise<Grant | undefined>;
+  /** Whether any key was imported: without one, a token of another shape is nobody's. */
+  hasImportedKeys: () => Promise<boolean>;
   readFirstStaffUser: () => Promise<StaffUser | undefined>;
   fence: Fence;
   maxStalenessMs: number;
@@ -43,6 +45,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const hashesByKey = new Map<string, string>();
   const hashesByUser = new Map<bigint, Set<string>>();
   let staff: { user: StaffUser | undefined } | undefined;
+  let imported: boolean | undefined;
+  let readingImported: Promise<boolean> | undefined;
 
   let revision = 0;
   let allChangedAt = 0;
@@ -78,11 +82,13 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
         grants.clear();
         misses.clear();
         staff = undefined;
+        imported = undefined;
         return;
       case "new_key":
         // Its token may have been looked up before, in vain.
         newKeyAt = revision;
         misses.clear();
+        imported = undefined;
         return;
       case "new_user":
         anyUserChangedAt = revision;
@@ -185,17 +191,36 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     return started;
   }
 
+  async function readImported(): Promise<boolean> {
+    const any = await readSettled(
+      options.hasImportedKeys,
+      (since) => allChangedAt > since || newKeyAt > since,
+    );
+    if (fence.isFresh()) imported = any;
+    return any;
+  }
+
+  /** Reads a grant, once for all who ask at the same time. */
+  function share(hash: string): Promise<Grant | undefined> {
+    const underWay = shared.get(hash);
+    if (underWay !== undefined) return underWay;
+    const reading = readGrant(hash).finally(() => shared.delete(hash));
+    shared.set(hash, reading);
+    return reading;
+  }
+
   return {
-    find(hash) {
+    find(hash, foreign) {
       if (!fence.isFresh()) return readFromNowOn(hash);
       const cached = grants.get(hash);
       if (cached !== undefined) return cached;
       if (misses.has(hash)) return undefined;
-      const underWay = shared.get(hash);
-      if (underWay !== undefined) return underWay;
-      const reading = readGrant(hash).finally(() => shared.delete(hash));
-      shared.set(hash, reading);
-      return reading;
+      if (!foreign || imported === true) return share(hash);
+      if (imported === false) return undefined;
+      readingImported ??= readImported().finally(() => {
+        readingImported = undefined;
+      });
+      return readingImported.then((any) => (any ? share(hash) : undefined));
     },
     async firstStaffUser() {
       if (fence.isFresh() && staff !== undefined) return staff.user;

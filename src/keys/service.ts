@@ -48,7 +48,9 @@ export interface ApiKeyServiceOptions {
   now?: () => Date;
 }
 
-export function createApiKeyService(options: ApiKeyServiceOptions): ServiceImpl<typeof ApiKeyService> {
+export function createApiKeyService(
+  options: ApiKeyServiceOptions,
+): Partial<ServiceImpl<typeof ApiKeyService>> {
   const { keys, tokenPrefix } = options;
   const now = options.now ?? (() => new Date());
 

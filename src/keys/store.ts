@@ -1,6 +1,7 @@
 /** API keys in Postgres. */
 import { and, desc, eq, getTableColumns, gt, isNull, lt, lte, not, or, type SQL, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
+import { type AddressRange, parseAddressRange } from "../auth/address-range.ts";
 import type { Grant } from "../auth/grant.ts";
 import { type Actor, audit } from "../db/audit.ts";
 import type { Database, Executor } from "../db/client.ts";
@@ -47,6 +48,8 @@ export class UserDisabledError extends Error {
 export interface ApiKeyStore {
   /** The grant behind a hash. Undefined: no key has it. */
   readGrant(hash: string): Promise<Grant | undefined>;
+  /** Whether any key was imported. */
+  hasImported(): Promise<boolean>;
   /** Rejects with {@link UserNotFoundError} and {@link UserDisabledError}. */
   create(key: NewApiKey, actor: Actor): Promise<ApiKeyRecord>;
   /** Undefined: there is no such key. */
@@ -72,18 +75,34 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
       expiresAt: apiKeys.expiresAt,
       revokedAt: apiKeys.revokedAt,
       allowedMethods: apiKeys.allowedMethods,
+      allowedAddresses: apiKeys.allowedAddresses,
+      canVerify: apiKeys.canVerify,
     })
     .from(apiKeys)
     .innerJoin(users, eq(users.id, apiKeys.userId))
     .where(eq(apiKeys.hash, sql.placeholder("hash")))
     .prepare("grant_by_hash");
+  const imported = db
+    .select({ id: apiKeys.id })
+    .from(apiKeys)
+    .where(sql`${apiKeys.imported}`)
+    .limit(1)
+    .prepare("any_imported_key");
 
   return {
     async readGrant(hash) {
       const [row] = await grantByHash.execute({ hash: Buffer.from(hash, "base64") });
       if (row === undefined) return undefined;
-      const { expiresAt, revokedAt, ...grant } = row;
-      return { ...grant, expiresAtMs: expiresAt?.getTime(), revokedAtMs: revokedAt?.getTime() };
+      const { expiresAt, revokedAt, allowedAddresses, ...grant } = row;
+      return {
+        ...grant,
+        expiresAtMs: expiresAt?.getTime(),
+        revokedAtMs: revokedAt?.getTime(),
+        allowedAddresses: allowedAddresses.map(storedRange),
+      };
+    },
+    async hasImported() {
+      return (await imported.execute()).length > 0;
     },
     create: (key, actor) => db.transaction((tx) => createApiKey(tx, key, actor)),
     get: (id) => select(db, eq(apiKeys.id, id)),
@@ -149,6 +168,13 @@ export async function createApiKey(tx: Executor, key: NewApiKey, actor: Actor): 
     },
   });
   return created;
+}
+
+/** One that cannot be read, which only a hand in the table can have written, must not open the key to the world. */
+function storedRange(text: string): AddressRange {
+  const range = parseAddressRange(text);
+  if (range === undefined) throw new Error(`an API key has the allowed address ${text}, which is none`);
+  return range;
 }
 
 /** The status of a key at a time. */

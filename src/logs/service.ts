@@ -1,16 +1,16 @@
 /** `latchkey.v1.RequestLogService`. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Code, ServiceImpl } from "@connectrpc/connect";
 import { codeFromString, codeToString } from "@connectrpc/connect/protocol-connect";
 import { requireUser } from "../auth/principal.ts";
 import {
-  CredentialKind,
-  DenialReason,
   ListRequestLogsRequestSchema,
+  RequestLogFilterSchema,
   type RequestLogSchema,
   type RequestLogService,
 } from "../gen/latchkey/v1/request_log_service_pb.js";
+import { CredentialKind, DenialReason } from "../gen/latchkey/v1/verdict_pb.js";
 import { readPage } from "../rpc/page.ts";
 import { checkText, checkTime, checkUuid, invalid } from "../rpc/validate.ts";
 import { visibleUser } from "../rpc/visible-user.ts";
@@ -19,24 +19,27 @@ import type { RequestLogCursor, RequestLogRow, RequestLogStore } from "./store.t
 const pageSizes = { fallback: 100, most: 1000 };
 const maxNameLength = 500;
 
-export function createRequestLogService(logs: RequestLogStore): ServiceImpl<typeof RequestLogService> {
+export function createRequestLogService(
+  logs: RequestLogStore,
+): Partial<ServiceImpl<typeof RequestLogService>> {
   return {
     async listRequestLogs(request, context) {
       const principal = requireUser(context);
       const page = readPage(ListRequestLogsRequestSchema, request, pageSizes);
-      const from = request.startTime && checkTime("start_time", request.startTime, "up");
-      const until = request.endTime && checkTime("end_time", request.endTime, "up");
+      const filter = request.filter ?? create(RequestLogFilterSchema);
+      const from = filter.startTime && checkTime("start_time", filter.startTime, "up");
+      const until = filter.endTime && checkTime("end_time", filter.endTime, "up");
       if (from !== undefined && until !== undefined && until < from) {
         throw invalid("end_time must not be before start_time");
       }
       const rows = await logs.list(
         {
-          userId: visibleUser(request.userId, principal),
-          apiKeyId: request.apiKeyId === "" ? undefined : checkUuid("api_key_id", request.apiKeyId),
-          service: checkText("service", request.service, maxNameLength) || undefined,
-          method: checkText("method", request.method, maxNameLength) || undefined,
-          code: request.code === "" ? undefined : readCode(request.code),
-          denialReason: readDenialReason(request.denialReason),
+          userId: visibleUser(filter.userId, principal),
+          apiKeyId: filter.apiKeyId === "" ? undefined : checkUuid("api_key_id", filter.apiKeyId),
+          service: checkText("service", filter.service, maxNameLength) || undefined,
+          method: checkText("method", filter.method, maxNameLength) || undefined,
+          code: filter.code === "" ? undefined : readCode(filter.code),
+          denialReason: readDenialReason(filter.denialReason),
           from,
           until,
         },

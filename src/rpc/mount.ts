@@ -87,12 +87,12 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
   });
   options.routes(router);
   checkMountedOnce(router.handlers);
-  const uncapped = new Set(options.uncapped);
+  const uncapped = new Set(options.uncapped.map((service) => service.typeName));
 
   /** Keeps half of the room for callers that are known: the others cannot hold all of it. */
   function admit(rpc: RunningRpc): void {
     if (rpc.call === undefined || rpc.call.verdict?.principal !== undefined) return;
-    if (uncapped.has(rpc.call.method.parent)) return;
+    if (uncapped.has(rpc.call.method.service)) return;
     if (anonymous.size >= Math.ceil(options.maxConcurrentRpcs / 2)) throw tooMany();
     anonymous.add(rpc);
   }
@@ -105,7 +105,8 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
         resolve();
       });
     });
-    if (running > options.maxConcurrentRpcs && !uncapped.has(handler.service)) rpc.refusal = tooMany();
+    if (running > options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
+      rpc.refusal = tooMany();
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
     try {

@@ -9,6 +9,7 @@ import {
   type HandlerContext,
 } from "@connectrpc/connect";
 import { beginCall, type Call, type CallRecorder, callKey, endCall } from "../auth/call.ts";
+import { methodName } from "../auth/method-name.ts";
 import { abortError, iterateUntilAborted } from "../auth/until-aborted.ts";
 
 const runningKey: ContextKey<RunningRpc | undefined> = createContextKey<RunningRpc | undefined>(undefined, {
@@ -49,7 +50,7 @@ export class RunningRpc {
     this.#context = context;
     this.#timeoutMs = context.timeoutMs();
     this.call = beginCall({
-      method: context.method,
+      method: methodName(context.method),
       protocol: context.protocolName,
       requestId: context.requestHeader.get("x-request-id"),
       userAgent: context.requestHeader.get("user-agent"),

@@ -1,8 +1,7 @@
 /** Gathers ended calls and commits them in groups: exact counts without a statement per request. */
-
-import type { DescMethod } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { CallRecorder, EndedCall } from "../auth/call.ts";
+import type { MethodName } from "../auth/method-name.ts";
 import { sqlState } from "../db/client.ts";
 import { within } from "../within.ts";
 import type { UsageBatch, WriteUsage } from "./store.ts";
@@ -17,7 +16,7 @@ export interface RecorderOptions {
    */
   durability: "batched" | "strict";
   /** The methods whose calls are logged and counted; default all. */
-  records?: (method: DescMethod) => boolean;
+  records?: (method: MethodName) => boolean;
   /** Milliseconds; default 100. Half of it gathers, half is left for the commit. */
   intervalMs?: number;
   /** Rows in one batch at most; default 2,000. */

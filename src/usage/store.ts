@@ -3,7 +3,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { EndedCall } from "../auth/call.ts";
 import type { Database } from "../db/client.ts";
 import { apiKeyUsage, instances, keyRollups, methodRollups, requestLogs } from "../db/schema.ts";
-import type { Rollup, Totals } from "./totals.ts";
+import { periodS, type Rollup, type Totals } from "./totals.ts";
 
 /** Who writes. */
 export interface Instance {
@@ -63,7 +63,9 @@ export function createUsageStore(options: UsageStoreOptions): WriteUsage {
       ), counted AS (
         UPDATE ${apiKeyUsage} SET
           request_count = ${apiKeyUsage.requestCount} + count.requests,
-          last_used_at = greatest(${apiKeyUsage.lastUsedAt}, to_timestamp(count.last_used_ms / 1000.0))
+          last_used_at = greatest(${apiKeyUsage.lastUsedAt}, to_timestamp(count.last_used_ms / 1000.0)),
+          idle_since = greatest(${apiKeyUsage.idleSince},
+            (to_timestamp(count.last_used_ms / 1000.0) AT TIME ZONE 'UTC')::date)
         FROM unnest(
           ${sql.param([...totals.keys.keys()])}::uuid[],
           ${sql.param([...totals.keys.values()].map((count) => count.requests))}::bigint[],
@@ -90,7 +92,7 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
     FROM unnest(
       ${column((call) => call.startedAtMs)}::bigint[],
       ${column((call) => call.id)}::uuid[],
-      ${column((call) => call.method.parent.typeName)}::text[],
+      ${column((call) => call.method.service)}::text[],
       ${column((call) => call.method.name)}::text[],
       ${column((call) => call.protocol)}::text[],
       ${column((call) => call.code)}::smallint[],
@@ -113,19 +115,18 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
 function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {
   const table = by === "method" ? methodRollups : keyRollups;
   const column = <T>(pick: (rollup: Rollup) => T) => sql.param(rollups.map(pick));
-  const subject = by === "method" ? sql.raw("denial_reason") : sql.raw("api_key_id, user_id");
+  const subject = by === "method" ? sql.raw("") : sql.raw("api_key_id, user_id, ");
   const primaryKey = sql.raw(
     by === "method"
       ? "period_s, bucket, service, method, code, denial_reason"
-      : "api_key_id, period_s, bucket, service, method, code",
+      : "api_key_id, user_id, period_s, bucket, service, method, code, denial_reason",
   );
   return sql`
-    INSERT INTO ${table} (period_s, bucket, service, method, code, ${subject}, requests, duration_us,
+    INSERT INTO ${table} (${subject}period_s, bucket, service, method, code, denial_reason, requests, duration_us,
       request_bytes, response_bytes, latency)
-    SELECT period_s, to_timestamp(bucket_ms / 1000.0) AS bucket, service, method, code, ${subject}, requests,
-      duration_us, request_bytes, response_bytes, latency::int[]
+    SELECT ${subject}${periodS}::int AS period_s, to_timestamp(bucket_ms / 1000.0) AS bucket, service, method, code, denial_reason,
+      requests, duration_us, request_bytes, response_bytes, latency::int[]
     FROM unnest(
-      ${column((rollup) => rollup.periodS)}::int[],
       ${column((rollup) => rollup.bucketMs)}::bigint[],
       ${column((rollup) => rollup.service)}::text[],
       ${column((rollup) => rollup.method)}::text[],
@@ -138,7 +139,7 @@ function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {
       ${column((rollup) => rollup.requestBytes)}::bigint[],
       ${column((rollup) => rollup.responseBytes)}::bigint[],
       ${column((rollup) => `{${rollup.latency.join(",")}}`)}::text[]
-    ) AS rollup (period_s, bucket_ms, service, method, code, denial_reason, api_key_id, user_id, requests,
+    ) AS rollup (bucket_ms, service, method, code, denial_reason, api_key_id, user_id, requests,
       duration_us, request_bytes, response_bytes, latency)
     WHERE EXISTS (SELECT FROM batch)
     ORDER BY ${primaryKey}

@@ -1,5 +1,6 @@
 /** Sums over ended calls: what the counters and rollups are moved by. */
 import type { EndedCall } from "../auth/call.ts";
+import type { Subject } from "../auth/verdict.ts";
 import { addDuration } from "./histogram.ts";
 
 /** What one key is to be counted up by. */
@@ -10,7 +11,6 @@ export interface KeyCount {
 
 /** One row to be merged into a rollup. */
 export interface Rollup {
-  readonly periodS: number;
   readonly bucketMs: number;
   readonly service: string;
   readonly method: string;
@@ -32,8 +32,11 @@ export interface Totals {
   readonly keyRollups: Map<string, Rollup>;
 }
 
-/** Both lengths of bucket are written as calls come in, so that thinning out is only deleting. */
-const periodsS = [60, 3600];
+/** Seconds in a bucket. Hours and days are folded from these: see `fold.ts`. */
+export const periodS = 60;
+
+/** Stands for the key of a call that was signed in otherwise. */
+export const noKey = "00000000-0000-0000-0000-000000000000";
 
 export function emptyTotals(): Totals {
   return { keys: new Map(), methodRollups: new Map(), keyRollups: new Map() };
@@ -43,14 +46,17 @@ export function emptyTotals(): Totals {
 export function addCounts(totals: Totals, call: EndedCall): void {
   const apiKeyId = call.verdict?.principal?.apiKeyId;
   if (apiKeyId !== undefined) addKeyCount(totals.keys, apiKeyId, 1, call.startedAtMs);
-  for (const periodS of periodsS) addRollup(totals.methodRollups, call, periodS, undefined);
+  addRollup(totals.methodRollups, call, undefined);
 }
 
-/** Adds a call to the rollups by key. */
+/**
+ * Adds a call to the rollups by key: of whom it named, though it may have been
+ * refused, as the request log has it. An operator sees by it who still calls with
+ * a key that has ended.
+ */
 export function addKeyRollups(totals: Totals, call: EndedCall): void {
-  const apiKeyId = call.verdict?.principal?.apiKeyId;
-  if (apiKeyId === undefined) return;
-  for (const periodS of periodsS) addRollup(totals.keyRollups, call, periodS, apiKeyId);
+  const subject = call.verdict?.subject;
+  if (subject !== undefined) addRollup(totals.keyRollups, call, subject);
 }
 
 function addKeyCount(
@@ -68,28 +74,23 @@ function addKeyCount(
   count.lastUsedMs = Math.max(count.lastUsedMs, lastUsedMs);
 }
 
-function addRollup(
-  rollups: Map<string, Rollup>,
-  call: EndedCall,
-  periodS: number,
-  apiKeyId: string | undefined,
-): void {
+function addRollup(rollups: Map<string, Rollup>, call: EndedCall, subject: Subject | undefined): void {
   const bucketMs = Math.floor(call.startedAtMs / (periodS * 1000)) * periodS * 1000;
-  const service = call.method.parent.typeName;
+  const service = call.method.service;
   const method = call.method.name;
-  const denialReason = apiKeyId === undefined ? (call.verdict?.denial ?? "") : "";
-  const key = `${apiKeyId ?? ""} ${periodS} ${bucketMs} ${service} ${method} ${call.code} ${denialReason}`;
+  const denialReason = call.verdict?.denial ?? "";
+  const apiKeyId = subject === undefined ? undefined : (subject.apiKeyId ?? noKey);
+  const key = `${apiKeyId ?? ""} ${subject?.userId ?? ""} ${bucketMs} ${service} ${method} ${call.code} ${denialReason}`;
   let rollup = rollups.get(key);
   if (rollup === undefined) {
     rollup = {
-      periodS,
       bucketMs,
       service,
       method,
       code: call.code,
       denialReason,
       apiKeyId,
-      userId: apiKeyId === undefined ? undefined : call.verdict?.principal?.userId,
+      userId: subject?.userId,
       requests: 0,
       durationUs: 0,
       requestBytes: 0,

@@ -8,6 +8,7 @@ import { createToken } from "../../src/auth/token.ts";
 const token = createToken("lk");
 const other = createToken("lk");
 const foreign = createToken("my_app");
+const damaged = `${token.slice(0, -1)}${token.endsWith("a") ? "b" : "a"}`;
 const secretKey = "sk_test_0123456789abcdef";
 
 const none: Credential = { kind: "none" };
@@ -16,7 +17,14 @@ const secret: Credential = { kind: "secret_key" };
 const key: Credential = {
   kind: "api_key",
   hash: createHash("sha256").update(token).digest("base64"),
+  foreign: false,
 };
+/** What only an imported key can have. */
+const foreignKey = (value: string): Credential => ({
+  kind: "api_key",
+  hash: createHash("sha256").update(value).digest("base64"),
+  foreign: true,
+});
 
 type Case = readonly [name: string, headers: Record<string, string>, expected: Credential];
 
@@ -58,7 +66,11 @@ const cases: readonly Case[] = [
     { "x-api-key": token, authorization: `Bearer ${swapCase(token)}` },
     malformed,
   ],
-  ["the same nonsense in both", { "x-api-key": "nonsense", authorization: "Bearer nonsense" }, malformed],
+  [
+    "the same nonsense in both",
+    { "x-api-key": "nonsense", authorization: "Bearer nonsense" },
+    foreignKey("nonsense"),
+  ],
   ["an empty header", { "x-api-key": "" }, malformed],
   ["Bearer alone", { authorization: "Bearer" }, malformed],
   ["Basic", { authorization: "Basic YTpi" }, none],
@@ -69,20 +81,20 @@ const cases: readonly Case[] = [
   ["Bearer within another scheme", { authorization: `Basic Bearer ${token}` }, none],
   ["Bearer with no space", { authorization: `Bearer${token}` }, none],
   ["a token beside Basic", { "x-api-key": token, authorization: "Basic YTpi" }, key],
-  ["nonsense in the header", { "x-api-key": "nonsense" }, malformed],
-  ["nonsense as bearer", { authorization: "Bearer nonsense" }, malformed],
+  ["nonsense in the header", { "x-api-key": "nonsense" }, foreignKey("nonsense")],
+  ["nonsense as bearer", { authorization: "Bearer nonsense" }, foreignKey("nonsense")],
+  ["less than 8 characters", { "x-api-key": "1234567" }, malformed],
+  ["more than 512 characters", { "x-api-key": "a".repeat(513) }, malformed],
+  ["512 characters", { "x-api-key": "a".repeat(512) }, foreignKey("a".repeat(512))],
+  ["letters beyond ASCII", { "x-api-key": "schl\u00fcssel-1" }, malformed],
   ["a scheme in the header", { "x-api-key": `Bearer ${token}` }, malformed],
   ["two schemes", { authorization: `Bearer Bearer ${token}` }, malformed],
   ["two tokens as bearer", { authorization: `Bearer ${token}, ${other}` }, malformed],
   ["the header twice, as hosts join it", { "x-api-key": `${token}, ${token}` }, malformed],
-  ["a token of another prefix", { "x-api-key": foreign }, malformed],
-  [
-    "a token with its checksum wrong",
-    { "x-api-key": `${token.slice(0, -1)}${token.endsWith("a") ? "b" : "a"}` },
-    malformed,
-  ],
+  ["a token of another prefix", { "x-api-key": foreign }, foreignKey(foreign)],
+  ["a token with its checksum wrong", { "x-api-key": damaged }, foreignKey(damaged)],
   ["a token in another header", { "x-apikey": token, cookie: `key=${token}` }, none],
-  ["the secret key, where none is accepted", { "x-api-key": secretKey }, malformed],
+  ["the secret key, where none is accepted", { "x-api-key": secretKey }, foreignKey(secretKey)],
 ];
 
 for (const [name, headers, expected] of cases) {
@@ -96,9 +108,13 @@ const withSecretKey: readonly Case[] = [
   ["the secret key in both", { "x-api-key": secretKey, authorization: `bearer ${secretKey}` }, secret],
   ["the secret key and a token", { "x-api-key": secretKey, authorization: `Bearer ${token}` }, malformed],
   ["a token and the secret key", { "x-api-key": token, authorization: `Bearer ${secretKey}` }, malformed],
-  ["the secret key cut short", { "x-api-key": secretKey.slice(0, -1) }, malformed],
-  ["the secret key with more behind it", { "x-api-key": `${secretKey}0` }, malformed],
-  ["the secret key in upper case", { "x-api-key": secretKey.toUpperCase() }, malformed],
+  ["the secret key cut short", { "x-api-key": secretKey.slice(0, -1) }, foreignKey(secretKey.slice(0, -1))],
+  ["the secret key with more behind it", { "x-api-key": `${secretKey}0` }, foreignKey(`${secretKey}0`)],
+  [
+    "the secret key in upper case",
+    { "x-api-key": secretKey.toUpperCase() },
+    foreignKey(secretKey.toUpperCase()),
+  ],
   ["an empty header", { "x-api-key": "" }, malformed],
   ["a token", { "x-api-key": token }, key],
 ];

@@ -11,7 +11,13 @@ const since = "2026-02-03T04:05:06.789Z";
 
 function tell(denial: DenialReason, deniedSinceMs?: number, apiKeyHeader = "x-api-key") {
   const subject = { userId: 424242n, apiKeyId: "01890000-0000-7000-8000-000000000001" };
-  const principal = { ...subject, username: "zoe-smith", isStaff: false, credentialKind: "api_key" as const };
+  const principal = {
+    ...subject,
+    username: "zoe-smith",
+    isStaff: false,
+    canVerify: false,
+    credentialKind: "api_key" as const,
+  };
   return denialError({ denial, deniedSinceMs, subject, principal, credentialKind: "api_key" }, apiKeyHeader);
 }
 

@@ -186,7 +186,7 @@ for (const hostKind of hostKinds) {
               const ended = await record(parts, id);
               assert.deepEqual(
                 {
-                  method: `${ended.method.parent.name}.${ended.method.name}`,
+                  method: `${ended.method.service.split(".").at(-1)}.${ended.method.name}`,
                   protocol: ended.protocol,
                   code: ended.code,
                   message: ended.errorMessage,

@@ -82,6 +82,7 @@ export async function assemble(
   });
   const cache = createGrantCache({
     readGrant: createApiKeyStore(db).readGrant,
+    hasImportedKeys: createApiKeyStore(db).hasImported,
     readFirstStaffUser: createUserStore(db).firstStaffUser,
     fence,
     maxStalenessMs,
@@ -93,9 +94,9 @@ export async function assemble(
   };
   const grants: GrantSource = {
     ...cache,
-    find(hash) {
+    find(hash, foreign) {
       available();
-      return cache.find(hash);
+      return cache.find(hash, foreign);
     },
     firstStaffUser() {
       available();
@@ -113,9 +114,9 @@ export async function assemble(
   const authorizer = createAuthorizer({
     decide: createDecide({
       authEnabled: true,
-      policy: createPolicy({ requireAuth: false, publicMethods: [] }),
       grants,
     }),
+    policy: createPolicy({ requireAuth: false, publicMethods: [] }),
     readCredential: createCredentialReader({ apiKeyHeader: "x-api-key", tokenPrefix: "lk", secretKey }),
     apiKeyHeader: "x-api-key",
   });

@@ -189,6 +189,7 @@ test("the principal is read from context values alone, and never holds a credent
     userId: 7n,
     username: "ada",
     isStaff: false,
+    canVerify: false,
     credentialKind: "api_key",
     apiKeyId: "01890000-0000-7000-8000-000000000001",
   };
@@ -250,11 +251,19 @@ test("what a handler gets of a caller is the user, how they signed in and the ke
   }
   const [admin] = await latchkey.sql<{ id: string }[]>`SELECT id FROM users WHERE username = 'admin'`;
   assert.deepEqual(seen, [
-    { userId: ids.ada, username: "ada", isStaff: false, credentialKind: "api_key", apiKeyId: ids.adaKey },
+    {
+      userId: ids.ada,
+      username: "ada",
+      isStaff: false,
+      canVerify: false,
+      credentialKind: "api_key",
+      apiKeyId: ids.adaKey,
+    },
     {
       userId: BigInt(admin!.id),
       username: "admin",
       isStaff: true,
+      canVerify: false,
       credentialKind: "secret_key",
       apiKeyId: undefined,
     },

@@ -31,8 +31,8 @@ for (const [name, [own, without, withRequireAuth]] of Object.entries(declared)) 
       assert.equal(declaredAccess(method), own);
       // Twice: what was worked out once must stay so.
       for (let i = 0; i < 2; i++) {
-        assert.equal(optional(method), without);
-        assert.equal(required(method), withRequireAuth);
+        assert.equal(optional.of(method), without);
+        assert.equal(required.of(method), withRequireAuth);
       }
     }
   });
@@ -57,16 +57,16 @@ for (const [name, publicMethods, unary, down] of [
 ] as const) {
   test(`with ${name} public, STAFF methods require ${unary} and ${down}`, () => {
     const policy = createPolicy({ requireAuth: true, publicMethods });
-    assert.equal(policy(methodOf(services.Staff, "Unary")), unary);
-    assert.equal(policy(methodOf(services.Staff, "Down")), down);
+    assert.equal(policy.of(methodOf(services.Staff, "Unary")), unary);
+    assert.equal(policy.of(methodOf(services.Staff, "Down")), down);
   });
 }
 
 test("methods of one name in two services are held apart", () => {
   const policy = createPolicy({ requireAuth: true, publicMethods: ["test.access.Undeclared/Unary"] });
-  assert.equal(policy(methodOf(services.Staff, "Unary")), "staff");
-  assert.equal(policy(methodOf(services.Undeclared, "Unary")), "public");
-  assert.equal(policy(methodOf(services.Authenticated, "Unary")), "authenticated");
+  assert.equal(policy.of(methodOf(services.Staff, "Unary")), "staff");
+  assert.equal(policy.of(methodOf(services.Undeclared, "Unary")), "public");
+  assert.equal(policy.of(methodOf(services.Authenticated, "Unary")), "authenticated");
 });
 
 test("the services that Latchkey brings declare who may call each of their methods", () => {

@@ -250,7 +250,7 @@ test("each call of the allowed page is counted and logged, once; its preflights 
     async () => (await staff.keys.getApiKey({ id: key.apiKeyId })).apiKey?.requestCount,
     (count) => count === BigInt(ways.length * perWay.length),
   );
-  const { requestLogs } = await staff.logs.listRequestLogs({ apiKeyId: key.apiKeyId });
+  const { requestLogs } = await staff.logs.listRequestLogs({ filter: { apiKeyId: key.apiKeyId } });
   assert.deepEqual(
     requestLogs.reverse().map((row) => [row.method, row.protocol]),
     ways.flatMap((way) => perWay.map((method) => [method, way === "gRPC-Web" ? "grpc-web" : "connect"])),
@@ -264,6 +264,6 @@ test("each call of the allowed page is counted and logged, once; its preflights 
 
 test("no call of the other origin's page with its key was made at all", async () => {
   assert.equal((await staff.keys.getApiKey({ id: otherKey.apiKeyId })).apiKey?.requestCount, 0n);
-  const { requestLogs } = await staff.logs.listRequestLogs({ apiKeyId: otherKey.apiKeyId });
+  const { requestLogs } = await staff.logs.listRequestLogs({ filter: { apiKeyId: otherKey.apiKeyId } });
   assert.deepEqual(requestLogs, []);
 });

@@ -109,7 +109,7 @@ while True:
         break
 seen["request_count"] = api_key.request_count
 listed = log_service.ListRequestLogs(
-    logs.ListRequestLogsRequest(api_key_id=created.api_key.id), **staff
+    logs.ListRequestLogsRequest(filter=logs.RequestLogFilter(api_key_id=created.api_key.id)), **staff
 )
 seen["request_logs"] = [
     {

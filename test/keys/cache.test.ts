@@ -13,6 +13,8 @@ const grant: Grant = {
   expiresAtMs: undefined,
   revokedAtMs: undefined,
   allowedMethods: [],
+  allowedAddresses: [],
+  canVerify: false,
 };
 const revoked: Grant = { ...grant, revokedAtMs: 1 };
 
@@ -33,6 +35,7 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
       world.reads++;
       return world.read(hash);
     },
+    hasImportedKeys: async () => false,
     readFirstStaffUser: async () => ({ userId: 1n, username: "admin" }),
     fence: {
       isFresh: () => world.fresh,
@@ -59,14 +62,14 @@ function held<T>() {
 
 test("a grant that was read once is answered from memory, without a promise", async () => {
   const { world, cache } = setUp();
-  assert.deepEqual(await cache.find("a"), grant);
-  assert.equal(cache.find("a"), grant);
+  assert.deepEqual(await cache.find("a", false), grant);
+  assert.equal(cache.find("a", false), grant);
   assert.equal(world.reads, 1);
 });
 
 test("look-ups of one key at the same time share one read", async () => {
   const { world, cache } = setUp();
-  await Promise.all(Array.from({ length: 10 }, () => cache.find("a")));
+  await Promise.all(Array.from({ length: 10 }, () => cache.find("a", false)));
   assert.equal(world.reads, 1);
 });
 
@@ -77,54 +80,54 @@ for (const [name, change] of [
 ] as const) {
   test(`a grant is read again once ${name}`, async () => {
     const { world, cache } = setUp();
-    await cache.find("a");
+    await cache.find("a", false);
     world.read = async () => revoked;
     world.tell(change);
-    assert.equal((await cache.find("a"))?.revokedAtMs, 1);
+    assert.equal((await cache.find("a", false))?.revokedAtMs, 1);
   });
 
   test(`a read that began before ${name} neither answers nor comes back into memory`, async () => {
     const { world, cache } = setUp();
     const slow = held<Grant>();
     world.read = () => slow.promise;
-    const found = cache.find("a");
+    const found = cache.find("a", false);
     world.tell(change);
     world.read = async () => revoked;
     slow.resolve(grant);
     assert.equal((await found)?.revokedAtMs, 1);
-    assert.equal((await cache.find("a"))?.revokedAtMs, 1);
+    assert.equal((await cache.find("a", false))?.revokedAtMs, 1);
   });
 }
 
 test("a change of another key leaves a grant in memory and a read that is under way alone", async () => {
   const { world, cache } = setUp();
-  await cache.find("a");
+  await cache.find("a", false);
   const slow = held<Grant>();
   world.read = () => slow.promise;
-  const found = cache.find("b");
+  const found = cache.find("b", false);
   world.tell({ kind: "key", apiKeyId: "01890a5d-ac96-774b-bcce-000000000000" });
   slow.resolve({ ...grant, apiKeyId: "b" });
   await found;
-  assert.equal(cache.find("a"), grant);
+  assert.equal(cache.find("a", false), grant);
   assert.equal(world.reads, 2);
 });
 
 test("an unknown token is read once, and again after a key was created: it may be that key's", async () => {
   const { world, cache } = setUp();
   world.read = async () => undefined;
-  await cache.find("new");
-  assert.equal(cache.find("new"), undefined);
+  await cache.find("new", false);
+  assert.equal(cache.find("new", false), undefined);
   assert.equal(world.reads, 1);
   world.read = async () => grant;
   world.tell({ kind: "new_key" });
-  assert.deepEqual(await cache.find("new"), grant);
+  assert.deepEqual(await cache.find("new", false), grant);
 });
 
 test("a token that becomes known while it is looked up is not remembered as unknown", async () => {
   const { world, cache } = setUp();
   const slow = held<undefined>();
   world.read = () => slow.promise;
-  const found = cache.find("new");
+  const found = cache.find("new", false);
   world.tell({ kind: "new_key" });
   world.read = async () => grant;
   slow.resolve(undefined);
@@ -133,14 +136,14 @@ test("a token that becomes known while it is looked up is not remembered as unkn
 
 test("while the fence is not fresh, every look-up reads and nothing is kept", async () => {
   const { world, cache } = setUp();
-  await cache.find("a");
+  await cache.find("a", false);
   world.fresh = false;
-  await cache.find("a");
-  await cache.find("a");
+  await cache.find("a", false);
+  await cache.find("a", false);
   assert.equal(world.reads, 3);
-  await cache.find("b");
+  await cache.find("b", false);
   world.fresh = true;
-  await cache.find("b");
+  await cache.find("b", false);
   assert.equal(world.reads, 5);
 });
 
@@ -149,10 +152,10 @@ test("while the fence is not fresh, a look-up is answered by a read that began a
   world.fresh = false;
   const slow = held<Grant>();
   world.read = () => slow.promise;
-  const first = cache.find("a");
+  const first = cache.find("a", false);
   // The key is revoked now, which the read under way may or may not see.
   world.read = async () => revoked;
-  const later = [cache.find("a"), cache.find("a"), cache.find("a")];
+  const later = [cache.find("a", false), cache.find("a", false), cache.find("a", false)];
   assert.equal(world.reads, 1);
   slow.resolve(grant);
   assert.equal((await first)?.revokedAtMs, undefined);
@@ -164,46 +167,46 @@ test("a grant that was read while the fence went down is not kept", async () => 
   const { world, cache } = setUp();
   const slow = held<Grant>();
   world.read = () => slow.promise;
-  const found = cache.find("a");
+  const found = cache.find("a", false);
   world.fresh = false;
   slow.resolve(grant);
   await found;
   world.fresh = true;
   world.read = async () => revoked;
-  assert.equal((await cache.find("a"))?.revokedAtMs, 1);
+  assert.equal((await cache.find("a", false))?.revokedAtMs, 1);
 });
 
 test("a database that fails is no verdict, though the key is cached, once the fence is not fresh", async () => {
   const { world, cache } = setUp();
-  await cache.find("a");
+  await cache.find("a", false);
   world.read = async () => Promise.reject(new Error("connection refused"));
-  assert.equal(cache.find("a"), grant);
+  assert.equal(cache.find("a", false), grant);
   world.fresh = false;
-  await assert.rejects(async () => cache.find("a"), GrantsUnavailableError);
-  await assert.rejects(async () => cache.find("b"), GrantsUnavailableError);
+  await assert.rejects(async () => cache.find("a", false), GrantsUnavailableError);
+  await assert.rejects(async () => cache.find("b", false), GrantsUnavailableError);
 });
 
 test("with staleIfErrorMs a cached key answers while the database fails, that long and no longer", async () => {
   const { world, cache } = setUp({ staleIfErrorMs: 60_000 });
-  await cache.find("a");
+  await cache.find("a", false);
   world.fresh = false;
   world.read = async () => Promise.reject(new Error("connection refused"));
-  assert.deepEqual(await cache.find("a"), grant);
-  await assert.rejects(async () => cache.find("unseen"), GrantsUnavailableError);
+  assert.deepEqual(await cache.find("a", false), grant);
+  await assert.rejects(async () => cache.find("unseen", false), GrantsUnavailableError);
   world.provenAtMs = performance.now() - 60_001;
-  await assert.rejects(async () => cache.find("a"), GrantsUnavailableError);
+  await assert.rejects(async () => cache.find("a", false), GrantsUnavailableError);
 });
 
 test("a database that never answers is no verdict, after maxStalenessMs", async () => {
   const { world, cache } = setUp({ maxStalenessMs: 20 });
   world.read = () => held<Grant>().promise;
-  await assert.rejects(async () => cache.find("a"), GrantsUnavailableError);
+  await assert.rejects(async () => cache.find("a", false), GrantsUnavailableError);
 });
 
 test("look-ups at once are bounded: beyond, there is no verdict", async () => {
   const { world, cache } = setUp({ maxStalenessMs: 50 });
   world.read = () => held<Grant>().promise;
-  const found = await Promise.allSettled(Array.from({ length: 600 }, (_, i) => cache.find(String(i))));
+  const found = await Promise.allSettled(Array.from({ length: 600 }, (_, i) => cache.find(String(i), false)));
   assert.ok(world.reads <= 500);
   assert.ok(found.every(({ status }) => status === "rejected"));
 });
@@ -211,24 +214,24 @@ test("look-ups at once are bounded: beyond, there is no verdict", async () => {
 test("grants in memory are bounded", async () => {
   const { world, cache } = setUp({ maxEntries: 2 });
   world.read = async (hash) => ({ ...grant, apiKeyId: hash });
-  for (const hash of ["a", "b", "c"]) await cache.find(hash);
-  await cache.find("a");
+  for (const hash of ["a", "b", "c"]) await cache.find(hash, false);
+  await cache.find("a", false);
   assert.equal(world.reads, 4);
 });
 
 test("a key or user that is new drops nothing", async () => {
   const { world, cache } = setUp();
-  await cache.find("a");
+  await cache.find("a", false);
   world.tell({ kind: "new_key" });
   world.tell({ kind: "new_user" });
-  assert.equal(cache.find("a"), grant);
+  assert.equal(cache.find("a", false), grant);
 });
 
 test("a change of a user drops all of the user's keys", async () => {
   const { world, cache } = setUp();
   world.read = async (hash) => ({ ...grant, apiKeyId: hash });
-  for (const hash of ["a", "b"]) await cache.find(hash);
+  for (const hash of ["a", "b"]) await cache.find(hash, false);
   world.tell({ kind: "user", userId: 7n });
-  for (const hash of ["a", "b"]) await cache.find(hash);
+  for (const hash of ["a", "b"]) await cache.find(hash, false);
   assert.equal(world.reads, 4);
 });

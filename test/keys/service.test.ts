@@ -353,7 +353,7 @@ test("a page token of other filters, of another listing or of nobody is refused"
   const userId = await newUser("tokens");
   for (let n = 0; n < 2; n++) await newKey(userId);
   const { nextPageToken } = await staff.keys.listApiKeys({ userId, pageSize: 1 });
-  const ofLogs = await staff.logs.listRequestLogs({ userId: adminId, pageSize: 1 });
+  const ofLogs = await staff.logs.listRequestLogs({ filter: { userId: adminId }, pageSize: 1 });
   assert.notEqual(ofLogs.nextPageToken, "");
   // The page size is no filter.
   await staff.keys.listApiKeys({ userId, pageSize: 2, pageToken: nextPageToken });

@@ -3,12 +3,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
-import {
-  CredentialKind,
-  DenialReason,
-  type ListRequestLogsRequest,
-  type RequestLog,
-} from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import type { RequestLog, RequestLogFilter } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import { CredentialKind, DenialReason } from "../../src/gen/latchkey/v1/verdict_pb.js";
 import {
   type Clients,
   clientsOf,
@@ -19,7 +15,11 @@ import {
 } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
-type Filter = Partial<Omit<ListRequestLogsRequest, "$typeName" | "$unknown">>;
+type Filter = Partial<Omit<RequestLogFilter, "$typeName" | "$unknown">>;
+type Listing = Filter & { pageSize?: number; pageToken?: string };
+
+/** The request for a page of the rows that a filter lets through. */
+const request = ({ pageSize = 0, pageToken = "", ...filter }: Listing) => ({ filter, pageSize, pageToken });
 
 let latchkey: TestServer;
 let staff: Clients;
@@ -43,7 +43,7 @@ async function insertRows(service: string, count: number, start = new Date("2026
 }
 
 const list = async (filter: Filter, clients = staff) =>
-  (await clients.logs.listRequestLogs(filter)).requestLogs;
+  (await clients.logs.listRequestLogs(request(filter))).requestLogs;
 
 /** Waits until so many rows match. */
 const rows = (filter: Filter, count: number, clients = staff) =>
@@ -172,7 +172,7 @@ for (const [what, filter, message] of [
   ["a page token of nobody", { pageToken: "garbage" }, /page_token/],
 ] as const) {
   test(`ListRequestLogs refuses ${what}`, async () => {
-    await assert.rejects(staff.logs.listRequestLogs(filter as Filter), {
+    await assert.rejects(staff.logs.listRequestLogs(request(filter as Listing)), {
       code: Code.InvalidArgument,
       rawMessage: message,
     });
@@ -228,7 +228,7 @@ test("pages of every size hold each row once, newest first, though several began
     let pageToken = "";
     let pages = 0;
     do {
-      const page = await staff.logs.listRequestLogs({ service, pageSize, pageToken });
+      const page = await staff.logs.listRequestLogs(request({ service, pageSize, pageToken }));
       assert.ok(page.requestLogs.length > 0 && page.requestLogs.length <= pageSize);
       walked.push(...page.requestLogs.map(({ id }) => id));
       pageToken = page.nextPageToken;
@@ -248,7 +248,7 @@ test("a page holds 100 rows unless asked, and never more than 1,000", async () =
   await insertRows(service, 1001);
   const sizes = [];
   for (const pageSize of [0, 1000, 1001, 2 ** 31 - 1]) {
-    const { requestLogs, nextPageToken } = await staff.logs.listRequestLogs({ service, pageSize });
+    const { requestLogs, nextPageToken } = await staff.logs.listRequestLogs(request({ service, pageSize }));
     assert.notEqual(nextPageToken, "");
     sizes.push(requestLogs.length);
   }
@@ -258,7 +258,7 @@ test("a page holds 100 rows unless asked, and never more than 1,000", async () =
 test("a page token of other filters, of another listing or made by hand is refused", async () => {
   const service = "tokens.Of";
   await insertRows(service, 3);
-  const { nextPageToken } = await staff.logs.listRequestLogs({ service, pageSize: 1 });
+  const { nextPageToken } = await staff.logs.listRequestLogs(request({ service, pageSize: 1 }));
   const ofKeys = await staff.keys.listApiKeys({ pageSize: 1 });
   assert.notEqual(ofKeys.nextPageToken, "");
   const [filters = "", time = "", id = ""]: string[] = JSON.parse(
@@ -266,7 +266,7 @@ test("a page token of other filters, of another listing or made by hand is refus
   );
   const crafted = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString("base64url");
   assert.equal(crafted(filters, time, id), nextPageToken);
-  for (const [what, request] of [
+  for (const [what, listing] of [
     ["everyone's", { pageToken: nextPageToken }],
     ["another service's", { service: "other.Service", pageToken: nextPageToken }],
     ["another code's", { service, code: "ok", pageToken: nextPageToken }],
@@ -284,7 +284,7 @@ test("a page token of other filters, of another listing or made by hand is refus
     ["of numbers", { service, pageToken: crafted(filters, 1, 2) }],
   ] as const) {
     await assert.rejects(
-      staff.logs.listRequestLogs(request),
+      staff.logs.listRequestLogs(request(listing)),
       { code: Code.InvalidArgument, rawMessage: /page_token/ },
       what,
     );

@@ -19,7 +19,8 @@ import {
   UserResponseSchema,
   UserService,
 } from "../../src/gen/api/users/user_service_pb.js";
-import { CredentialKind, type RequestLog } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import type { RequestLog } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import { CredentialKind } from "../../src/gen/latchkey/v1/verdict_pb.js";
 import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
@@ -260,7 +261,7 @@ async function rowsOf(apiKeyId: string, calls: number): Promise<RequestLog[]> {
     async () => (await latchkey.asStaff.keys.getApiKey({ id: apiKeyId })).apiKey?.requestCount,
     (count) => count === BigInt(calls),
   );
-  const { requestLogs } = await latchkey.asStaff.logs.listRequestLogs({ apiKeyId });
+  const { requestLogs } = await latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId } });
   assert.equal(requestLogs.length, calls);
   return requestLogs.reverse();
 }

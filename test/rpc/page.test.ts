@@ -54,7 +54,7 @@ test("a token is good for its own listing and filters alone", () => {
     assert.throws(() => read({ ...filters, pageToken }), expected);
   }
   // The same bytes, of another message.
-  const request = create(ListRequestLogsRequestSchema, { userId: 7n, pageToken });
+  const request = create(ListRequestLogsRequestSchema, { filter: { userId: 7n }, pageToken });
   assert.throws(() => readPage(ListRequestLogsRequestSchema, request, sizes), expected);
 });
 

@@ -359,7 +359,7 @@ for (const [title, trustedProxies, forwarded, expected] of [
     try {
       await server.asStaff.users.getUser({ userId: 1n }, { headers: { "x-forwarded-for": forwarded } });
       const { requestLogs } = await until(
-        () => server.asStaff.logs.listRequestLogs({ method: "GetUser" }),
+        () => server.asStaff.logs.listRequestLogs({ filter: { method: "GetUser" } }),
         (found) => found.requestLogs.length === 1,
       );
       assert.equal(requestLogs[0]?.peerAddress, expected);

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import { methodName } from "../../src/auth/method-name.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { createRecorder, type RecorderOptions } from "../../src/usage/recorder.ts";
 import type { UsageBatch } from "../../src/usage/store.ts";
@@ -11,14 +12,21 @@ import { until } from "../harness/until.ts";
 
 function call(apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057"): EndedCall {
   const begun = beginCall({
-    method: UserService.method.getUser,
+    method: methodName(UserService.method.getUser),
     protocol: "grpc",
     requestId: null,
     userAgent: null,
   });
   begun.verdict = {
     denial: undefined,
-    principal: { userId: 1n, username: "ada", isStaff: false, credentialKind: "api_key", apiKeyId },
+    principal: {
+      userId: 1n,
+      username: "ada",
+      isStaff: false,
+      credentialKind: "api_key",
+      apiKeyId,
+      canVerify: false,
+    },
     subject: { userId: 1n, apiKeyId },
     credentialKind: "api_key",
   };
@@ -150,12 +158,12 @@ test("strict: a call that cannot be committed rejects, is no longer accepted, an
   const { world, recorder, written } = setUp({ durability: "strict" });
   world.down = true;
   await assert.rejects(recorder.record(call()) as Promise<void>, /connection refused/);
-  assert.equal(recorder.accepts(UserService.method.getUser), false);
+  assert.equal(recorder.accepts(methodName(UserService.method.getUser)), false);
   world.down = false;
   await until(written, ({ rows }) => rows === 1);
   assert.equal(world.batches[0]?.calls[0]?.code, Code.Unavailable);
   assert.equal(world.batches[0]?.number, 1);
-  await until(() => recorder.accepts(UserService.method.getUser), Boolean);
+  await until(() => recorder.accepts(methodName(UserService.method.getUser)), Boolean);
   await recorder.record(call());
   assert.deepEqual(written(), { rows: 2, counted: 2 });
 });

@@ -5,6 +5,7 @@ import { Code } from "@connectrpc/connect";
 import type postgres from "postgres";
 import { v7 as uuidv7 } from "uuid";
 import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import { methodName } from "../../src/auth/method-name.ts";
 import { createRedactor, createToken } from "../../src/auth/token.ts";
 import { connect, database } from "../../src/db/client.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
@@ -41,14 +42,21 @@ async function createKey(): Promise<string> {
 
 function call(apiKeyId: string, change: Partial<EndedCall> = {}): EndedCall {
   const begun = beginCall({
-    method: UserService.method.getUser,
+    method: methodName(UserService.method.getUser),
     protocol: "grpc",
     requestId: null,
     userAgent: null,
   });
   begun.verdict = {
     denial: undefined,
-    principal: { userId: 1n, username: "ada", isStaff: false, credentialKind: "api_key", apiKeyId },
+    principal: {
+      userId: 1n,
+      username: "ada",
+      isStaff: false,
+      credentialKind: "api_key",
+      apiKeyId,
+      canVerify: false,
+    },
     subject: { userId: 1n, apiKeyId },
     credentialKind: "api_key",
   };
