@@ -40,12 +40,28 @@ test("README has commands for curl, grpcurl and buf", () => {
   }
 });
 
+/** What the answer of a command must say, by the method that it calls. */
+const answers: Record<string, (answer: Record<string, unknown>) => void> = {
+  GetUser: (answer) => assert.equal(answer.username, "admin"),
+  CreateApiKey: (answer) => assert.match(noteSecret(String(answer.token)), tokenPattern("lk")),
+  UpdateApiKey: (answer) => assert.deepEqual(keyOf(answer).allowedMethods, ["api.users.*"]),
+  RotateApiKey: (answer) => assert.match(noteSecret(String(answer.token)), tokenPattern("lk")),
+  RevokeApiKey: (answer) => assert.equal(keyOf(answer).status, "API_KEY_STATUS_REVOKED"),
+  VerifyApiKey: (answer) =>
+    assert.equal((answer.verdict as Record<string, unknown>).denialReason, "DENIAL_REASON_MALFORMED"),
+  GetBreakdown: (answer) => assert.equal(answer.complete, true),
+};
+const keyOf = (answer: Record<string, unknown>) => answer.apiKey as Record<string, unknown>;
+
 for (const block of calls) {
-  const [name = ""] = block.split("\n");
-  test(`README's command works as it stands: ${name}`, async () => {
+  const [, method = ""] = block.match(/\w+\.\w+Service\/(\w+)\s*$/) ?? [];
+  test(`README's command works as it stands: ${method} by ${block.split(" -")[0]}`, async () => {
     process.env.TOKEN = secretKey;
+    const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({ userId: 2n, name: "of README" });
+    noteSecret(token);
+    process.env.KEY_ID = apiKey?.id ?? "";
     const here = block
-      .replaceAll(/\\\n\s*/g, "")
+      .replaceAll(/\\?\n\s*/g, "")
       .replaceAll(/(127\.0\.0\.1|localhost):50051/g, `127.0.0.1:${latchkey.port}`)
       .trim();
     const answer = await (here.startsWith("grpcurl")
@@ -53,8 +69,9 @@ for (const block of calls) {
       : here.startsWith("curl")
         ? runCurl(here)
         : runNpx(here));
-    if (block.includes("CreateApiKey")) assert.match(noteSecret(String(answer.token)), tokenPattern("lk"));
-    else assert.equal(answer.username, "admin");
+    const check = answers[method];
+    assert.ok(check, `no test says what ${method} should answer`);
+    check(answer);
   });
 }
 
