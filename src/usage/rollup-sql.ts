@@ -49,27 +49,36 @@ export function rollupsOf(table: RollupTable, pieces: readonly Piece[], where: S
  * request_bytes, response_bytes and latency (bigint[]).
  *
  * In one reading: a rollup is taken apart into its latency counts, and the first of
- * these stands for its other numbers.
+ * these stands for its other numbers. Of the rest, those that are 0 are left out on
+ * the way: of most there are only a few others.
  */
 export function summedRollups(from: SQL, by: readonly string[]): SQL {
   const of = by.length === 0 ? sql`` : sql`${columns(by)}, `;
   return sql`
-    SELECT ${of}sum(requests) AS requests, coalesce(sum(errors), 0) AS errors, coalesce(sum(denials), 0) AS denials,
-      sum(duration_us) AS duration_us, sum(request_bytes) AS request_bytes, sum(response_bytes) AS response_bytes,
-      array_agg(count ORDER BY ordinal) AS latency
+    SELECT ${of}requests, errors, denials, duration_us, request_bytes, response_bytes, ARRAY(
+        SELECT coalesce(count, 0) FROM generate_series(1, longest) AS n
+          LEFT JOIN unnest(ordinals, counts) AS counted (ordinal, count) ON ordinal = n
+        ORDER BY n
+      ) AS latency
     FROM (
-      SELECT ${of}ordinal, sum(count) AS count,
-        sum(requests) FILTER (WHERE ordinal = 1) AS requests,
-        sum(requests) FILTER (WHERE ordinal = 1 AND code <> 0) AS errors,
-        sum(requests) FILTER (WHERE ordinal = 1 AND denial_reason <> '') AS denials,
-        sum(duration_us) FILTER (WHERE ordinal = 1) AS duration_us,
-        sum(request_bytes) FILTER (WHERE ordinal = 1) AS request_bytes,
-        sum(response_bytes) FILTER (WHERE ordinal = 1) AS response_bytes
-      FROM (${from}) AS rollup
-        CROSS JOIN LATERAL unnest(coalesce(nullif(latency, '{}'), '{0}')) WITH ORDINALITY AS counted (count, ordinal)
-      GROUP BY ${of}ordinal
-    ) AS by_ordinal
-    ${by.length === 0 ? sql`HAVING count(*) > 0` : sql`GROUP BY ${columns(by)}`}`;
+      SELECT ${of}sum(requests) AS requests, coalesce(sum(errors), 0) AS errors, coalesce(sum(denials), 0) AS denials,
+        sum(duration_us) AS duration_us, sum(request_bytes) AS request_bytes, sum(response_bytes) AS response_bytes,
+        max(ordinal) AS longest, array_agg(ordinal) AS ordinals, array_agg(count) AS counts
+      FROM (
+        SELECT ${of}ordinal, sum(count) AS count,
+          sum(requests) FILTER (WHERE ordinal = 1) AS requests,
+          sum(requests) FILTER (WHERE ordinal = 1 AND code <> 0) AS errors,
+          sum(requests) FILTER (WHERE ordinal = 1 AND denial_reason <> '') AS denials,
+          sum(duration_us) FILTER (WHERE ordinal = 1) AS duration_us,
+          sum(request_bytes) FILTER (WHERE ordinal = 1) AS request_bytes,
+          sum(response_bytes) FILTER (WHERE ordinal = 1) AS response_bytes
+        FROM (${from}) AS rollup
+          CROSS JOIN LATERAL unnest(coalesce(nullif(latency, '{}'), '{0}')) WITH ORDINALITY AS counted (count, ordinal)
+        WHERE count <> 0 OR ordinal = 1
+        GROUP BY ${of}ordinal
+      ) AS by_ordinal
+      ${by.length === 0 ? sql`HAVING count(*) > 0` : sql`GROUP BY ${columns(by)}`}
+    ) AS summed`;
 }
 
 /** What a row becomes that is there already: the sum of both. For ON CONFLICT DO UPDATE SET. */
