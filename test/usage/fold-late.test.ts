@@ -1,14 +1,17 @@
 /** What is written while and after its hour is folded: there in the end, once. */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
+import type { SQL } from "drizzle-orm";
 import type postgres from "postgres";
 import { v7 as uuidv7 } from "uuid";
-import { connect, database } from "../../src/db/client.ts";
+import { connect, database, type Executor } from "../../src/db/client.ts";
 import { foldRollups } from "../../src/usage/fold.ts";
 import { foldedUntil } from "../../src/usage/fold-store.ts";
 import { dayMs, floorTo, hourMs, minuteMs } from "../../src/usage/range.ts";
 import { createStatsStore } from "../../src/usage/stats-store.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
+import { startServer } from "../harness/server.ts";
+import { until } from "../harness/until.ts";
 import { batchOf, callOf, createWriter } from "./batches.ts";
 
 const origin = floorTo(dayMs, Date.now()) - 10 * dayMs;
@@ -34,6 +37,19 @@ function open(max = 1): postgres.Sql {
   clients.push(client);
   return client;
 }
+
+test("a server folds every minute", async (t) => {
+  await createWriter(open())(batchOf(1, [callOf(uuidv7(), { startedAtMs: at(1, 12, 30) })]));
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const server = await startServer({ databaseUrl: url });
+  try {
+    assert.equal(await foldedUntil(database(open())), undefined);
+    t.mock.timers.tick(minuteMs);
+    await until(requests, (found) => found["method 86400"] === 1);
+  } finally {
+    await server.close();
+  }
+});
 
 /** Requests by period, of methods and of keys. */
 async function requests(): Promise<Record<string, number>> {
@@ -105,10 +121,44 @@ test("the fold does not pass a writer that has not committed", async () => {
     await writer`COMMIT`;
     await waiting;
   } finally {
+    await writer`ROLLBACK`;
     writer.release();
   }
   const { "method 3600": hours, "method 86400": days } = await requests();
   assert.deepEqual([hours, days], [2, 2]);
+});
+
+test("a batch is in a sum as a whole or not at all, though it comes between what is folded being read and the sum", async () => {
+  const db = database(open());
+  const write = createWriter(open());
+  const key = uuidv7();
+  const [foldedHour, hour] = [at(0, 1), at(0, 3)];
+  const calls = () => [callOf(key, { startedAtMs: foldedHour }), callOf(key, { startedAtMs: hour })];
+  await write(batchOf(1, calls()));
+  await foldRollups(db, { now: new Date(at(0, 2, 5)) });
+  let number = 1;
+  const interrupted = Object.create(db, {
+    transaction: {
+      value: (run: (tx: Executor) => Promise<unknown>, config: object) =>
+        db.transaction((tx) => {
+          const { execute } = tx;
+          return run(
+            Object.assign(tx, {
+              async execute(query: SQL) {
+                const rows = await execute.call(tx, query);
+                await write(batchOf(++number, calls()));
+                return rows;
+              },
+            }),
+          );
+        }, config),
+    },
+  }) as typeof db;
+  const range = { startMs: at(0), endMs: at(1) };
+  const seen = await createStatsStore(interrupted).overview({}, range);
+  assert.ok(number >= 4, "it was interrupted after each statement");
+  assert.equal(seen?.requests, 2n);
+  assert.equal((await createStatsStore(db).overview({}, range))?.requests, BigInt(2 * number));
 });
 
 test("while many write into the same hours and several fold, nothing is lost, nothing counts twice, and no sum is ever wrong", async () => {
