@@ -27,6 +27,7 @@ import { ServerReflection as ServerReflectionAlpha } from "./gen/grpc/reflection
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
 import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
+import { StatsService } from "./gen/latchkey/v1/stats_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
 import { createFence } from "./keys/fence.ts";
 import { createApiKeyService } from "./keys/service.ts";
@@ -42,7 +43,10 @@ import { mountRpcs } from "./rpc/mount.ts";
 import { answerNotFound } from "./rpc/not-found.ts";
 import { reflectionRoutes } from "./rpc/reflection.ts";
 import { closeAll, drain } from "./stop.ts";
+import { keepFolded } from "./usage/fold.ts";
 import { createRecorder } from "./usage/recorder.ts";
+import { createStatsService } from "./usage/stats-service.ts";
+import { createStatsStore } from "./usage/stats-store.ts";
 import { createUsageStore } from "./usage/store.ts";
 import { seedUsers } from "./users/seed.ts";
 import { createUserService } from "./users/service.ts";
@@ -127,8 +131,8 @@ async function join(
 
   // Each purpose has its own connections: a slow listing delays no verdict and no commit.
   const pooled = config.listenDatabaseUrl !== undefined;
-  const open = (purpose: string, max: number) => {
-    const client = connect(opened.address, { max, purpose, statementTimeoutMs: 10_000, pooled });
+  const open = (purpose: string, max: number, statementTimeoutMs = 10_000) => {
+    const client = connect(opened.address, { max, purpose, statementTimeoutMs, pooled });
     closers.unshift(() => client.end({ timeout: 1 }));
     return client;
   };
@@ -202,6 +206,10 @@ async function join(
   });
   closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
 
+  // An hour of a million keys takes a while.
+  const folding = keepFolded(database(open("rollups", 1, 600_000)), onError);
+  closers.unshift(async () => folding.stop());
+
   if (config.corsOrigins.length > 0) await app.register(fastifyCors, corsOptions(config));
   app.setNotFoundHandler(answerNotFound);
   const shutdown = new AbortController();
@@ -213,6 +221,7 @@ async function join(
       router.service(UserService, createUserService(users));
       router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
+      router.service(StatsService, createStatsService(createStatsStore(db)));
       options.routes?.(router);
       router.service(HealthService, healthService(health));
       const services = [...new Set(router.handlers.map((handler) => handler.service))];

@@ -295,8 +295,9 @@ export const rollupTops = pgTable(
     kind: text("kind").notNull(),
     /** From 1. */
     rank: integer("rank").notNull(),
+    /** 0 in the row of the calls without a key. */
     userId: bigint("user_id", { mode: "bigint" }).notNull(),
-    /** All zeros in a row of a user, and for a user's calls without a key. */
+    /** All zeros in a row of a user, and in the row of all calls that named a user without a key. */
     apiKeyId: uuid("api_key_id").notNull(),
     requests: bigint("requests", { mode: "bigint" }).notNull(),
     /** The most requests that one who is not listed can have had; 0: all are listed. */

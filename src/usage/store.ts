@@ -2,7 +2,16 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { EndedCall } from "../auth/call.ts";
 import type { Database } from "../db/client.ts";
-import { apiKeyUsage, instances, keyRollups, methodRollups, requestLogs } from "../db/schema.ts";
+import {
+  apiKeyUsage,
+  instances,
+  keyRollups,
+  methodRollups,
+  requestLogs,
+  rollupLateHours,
+} from "../db/schema.ts";
+import { floorTo, hourMs } from "./range.ts";
+import { mergeByAdding } from "./rollup-sql.ts";
 import { periodS, type Rollup, type Totals } from "./totals.ts";
 
 /** Who writes. */
@@ -74,6 +83,7 @@ export function createUsageStore(options: UsageStoreOptions): WriteUsage {
         WHERE ${apiKeyUsage.apiKeyId} = count.id AND count.id IN (SELECT api_key_id FROM locked)
       ), by_method AS (${mergeRollups("method", [...totals.methodRollups.values()])}
       ), by_key AS (${mergeRollups("key", [...totals.keyRollups.values()])}
+      ), late AS (${markLateHours([...totals.methodRollups.values()])}
       )
       SELECT count(*) FROM batch`);
   };
@@ -143,13 +153,28 @@ function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {
       duration_us, request_bytes, response_bytes, latency)
     WHERE EXISTS (SELECT FROM batch)
     ORDER BY ${primaryKey}
-    ON CONFLICT (${primaryKey}) DO UPDATE SET
-      requests = ${table}.requests + excluded.requests,
-      duration_us = ${table}.duration_us + excluded.duration_us,
-      request_bytes = ${table}.request_bytes + excluded.request_bytes,
-      response_bytes = ${table}.response_bytes + excluded.response_bytes,
-      latency = (
-        SELECT array_agg(coalesce(a, 0) + coalesce(b, 0) ORDER BY n)
-        FROM unnest(${table}.latency, excluded.latency) WITH ORDINALITY AS counts (a, b, n)
-      )`;
+    ON CONFLICT (${primaryKey}) DO UPDATE SET ${mergeByAdding(table)}`;
+}
+
+/**
+ * Notes the hours that may be folded already, to be folded again: those of minutes
+ * that began more than three minutes ago, as long RPCs, an outage and a clock that
+ * is behind bring them.
+ *
+ * By the clock as this executes, not by now(), which may be from before this waited
+ * for a lock on the rollups: the fold counts on that order, see `fold.ts`. Each
+ * batch adds rows of its own, so that no writer ever waits for the fold or another
+ * writer.
+ */
+function markLateHours(rollups: readonly Rollup[]): SQL {
+  const minutes = [...new Set(rollups.map(({ bucketMs }) => bucketMs))];
+  return sql`
+    INSERT INTO ${rollupLateHours} (hour)
+    SELECT DISTINCT to_timestamp(hour_ms / 1000.0)
+    FROM unnest(
+      ${sql.param(minutes)}::bigint[],
+      ${sql.param(minutes.map((minute) => floorTo(hourMs, minute)))}::bigint[]
+    ) AS minute (bucket_ms, hour_ms)
+    WHERE to_timestamp(bucket_ms / 1000.0) < clock_timestamp() - interval '3 minutes'
+      AND EXISTS (SELECT FROM batch)`;
 }

@@ -2,6 +2,7 @@
 import type { EndedCall } from "../auth/call.ts";
 import type { Subject } from "../auth/verdict.ts";
 import { addDuration } from "./histogram.ts";
+import { dayMs, floorTo, minuteMs, refoldedMs } from "./range.ts";
 
 /** What one key is to be counted up by. */
 export interface KeyCount {
@@ -33,7 +34,10 @@ export interface Totals {
 }
 
 /** Seconds in a bucket. Hours and days are folded from these: see `fold.ts`. */
-export const periodS = 60;
+export const periodS = minuteMs / 1000;
+
+/** What ran for longer counts this long before its end: a day before its hour could not be folded again. */
+const longestMs = refoldedMs - dayMs;
 
 /** Stands for the key of a call that was signed in otherwise. */
 export const noKey = "00000000-0000-0000-0000-000000000000";
@@ -75,7 +79,8 @@ function addKeyCount(
 }
 
 function addRollup(rollups: Map<string, Rollup>, call: EndedCall, subject: Subject | undefined): void {
-  const bucketMs = Math.floor(call.startedAtMs / (periodS * 1000)) * periodS * 1000;
+  const endedAtMs = call.startedAtMs + call.durationUs / 1000;
+  const bucketMs = floorTo(minuteMs, Math.max(call.startedAtMs, endedAtMs - longestMs));
   const service = call.method.service;
   const method = call.method.name;
   const denialReason = call.verdict?.denial ?? "";

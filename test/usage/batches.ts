@@ -1,0 +1,50 @@
+/** Batches of usage as the recorder writes them, of calls that nobody made. */
+import type postgres from "postgres";
+import { v7 as uuidv7 } from "uuid";
+import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import { methodName } from "../../src/auth/method-name.ts";
+import { createRedactor } from "../../src/auth/token.ts";
+import { database } from "../../src/db/client.ts";
+import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+import { createUsageStore, type UsageBatch, type WriteUsage } from "../../src/usage/store.ts";
+import { addCounts, addKeyRollups, emptyTotals } from "../../src/usage/totals.ts";
+
+/** A writer of an instance of its own. */
+export function createWriter(client: postgres.Sql): WriteUsage {
+  const instance = { id: uuidv7(), hostname: "test", pid: 1, version: "0", startedAt: new Date() };
+  return createUsageStore({ db: database(client), instance, redact: createRedactor("lk") });
+}
+
+/** A call with a key of a user: 1 ms, now, ok. */
+export function callOf(apiKeyId: string, change: Partial<EndedCall> = {}, userId = 1n): EndedCall {
+  const begun = beginCall({
+    method: methodName(UserService.method.getUser),
+    protocol: "grpc",
+    requestId: null,
+    userAgent: null,
+  });
+  begun.verdict = {
+    denial: undefined,
+    principal: {
+      userId,
+      username: "ada",
+      isStaff: false,
+      credentialKind: "api_key",
+      apiKeyId,
+      canVerify: false,
+    },
+    subject: { userId, apiKeyId },
+    credentialKind: "api_key",
+  };
+  const ended = endCall(begun, { code: 0, errorMessage: undefined, requestBytes: 1, responseBytes: 2 });
+  return { ...ended, durationUs: 1000, ...change };
+}
+
+export function batchOf(number: number, calls: EndedCall[]): UsageBatch {
+  const totals = emptyTotals();
+  for (const one of calls) {
+    addCounts(totals, one);
+    addKeyRollups(totals, one);
+  }
+  return { number, calls, totals };
+}
