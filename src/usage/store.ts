@@ -2,6 +2,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { EndedCall } from "../auth/call.ts";
 import type { Database } from "../db/client.ts";
+import { addToExisting } from "../db/merge-rollups.ts";
 import { apiKeyUsage, instances, keyRollups, methodRollups, requestLogs } from "../db/schema.ts";
 import { periodS, type Rollup, type Totals } from "./totals.ts";
 
@@ -143,13 +144,5 @@ function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {
       duration_us, request_bytes, response_bytes, latency)
     WHERE EXISTS (SELECT FROM batch)
     ORDER BY ${primaryKey}
-    ON CONFLICT (${primaryKey}) DO UPDATE SET
-      requests = ${table}.requests + excluded.requests,
-      duration_us = ${table}.duration_us + excluded.duration_us,
-      request_bytes = ${table}.request_bytes + excluded.request_bytes,
-      response_bytes = ${table}.response_bytes + excluded.response_bytes,
-      latency = (
-        SELECT array_agg(coalesce(a, 0) + coalesce(b, 0) ORDER BY n)
-        FROM unnest(${table}.latency, excluded.latency) WITH ORDINALITY AS counts (a, b, n)
-      )`;
+    ${addToExisting(sql`${table}`, primaryKey)}`;
 }
