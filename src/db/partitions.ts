@@ -1,81 +1,117 @@
-/** The days of the request log: made ahead, dropped when old. */
+/** Keeps the partitions: made ahead, dropped when old, and rows that came to lie outside of them moved in. */
 import { sql } from "drizzle-orm";
-import type { Database } from "../db/client.ts";
+import { alone } from "./alone.ts";
+import { type Database, type Executor, sqlState } from "./client.ts";
+import type { Clocks } from "./clocks.ts";
+import { defaultPartition, partitionsOf } from "./partition-catalog.ts";
+import { drainStrays, sweepOld } from "./partition-drain.ts";
+import { makePartitions } from "./partition-make.ts";
+import {
+  type PartitionedTable,
+  partitionedTables,
+  partitionName,
+  type Retention,
+  unitStart,
+} from "./partitioned-tables.ts";
 
-type Transaction = Pick<Database, "execute">;
-
-/** Partitions are made this many days ahead. */
-const daysAhead = 7;
 const dayMs = 86_400_000;
-/** Any number, the same in every instance: one of them keeps the partitions at a time. */
-const partitionLock = 7_270_951_825;
 
-/**
- * Makes the partitions of today and the days ahead and drops those older than the
- * retention. Does nothing while another instance is at it. A day is in UTC.
- * Rejects, having done nothing by halves, where a transaction holds the log for
- * more than a second: rather try again at the next turn than make every writer
- * queue up behind this.
- */
-export async function keepPartitions(db: Database, retentionDays: number, now: Date): Promise<void> {
-  const today = Math.floor(now.getTime() / dayMs) * dayMs;
-  // In two transactions: making locks the default partition and then the log, dropping the log and then a partition.
-  await alone(db, (tx) => makeDays(tx, today));
-  await alone(db, (tx) => dropDays(tx, partitionName(today - retentionDays * dayMs)));
+export interface PartitionsOptions extends Retention {
+  /**
+   * Minutes before this are in the hours and days for good; undefined: none is. No
+   * younger ones are dropped, however old. Asked on the connection that it is given.
+   */
+  foldedUntil?: (db: Executor) => Promise<Date | undefined>;
 }
 
-async function alone(db: Database, run: (tx: Transaction) => Promise<void>): Promise<void> {
-  await db.transaction(async (tx) => {
-    await tx.execute(sql`SET LOCAL lock_timeout = '1s'`);
-    const [lock] = await tx.execute<{ held: boolean }>(
-      sql`SELECT pg_try_advisory_xact_lock(${partitionLock}) AS held`,
-    );
-    if (lock?.held) await run(tx);
+/**
+ * Makes the partitions that are missing now, of each table. Resolves at once while
+ * another instance is at it. Rejects, with the rest done, where another transaction held
+ * what it needed: nothing is half done then, and the next call does it.
+ */
+export async function makeMissing(db: Database, options: PartitionsOptions, clocks: Clocks): Promise<void> {
+  await each(partitionedTables(options), async (table) => {
+    await makePartitions(db, table, clocks.now.getTime(), retainedFrom(table, clocks));
   });
 }
 
-async function makeDays(tx: Transaction, today: number): Promise<void> {
-  const existing = new Set((await partitions(tx)).map(({ name }) => name));
-  for (let day = today; day <= today + daysAhead * dayMs; day += dayMs) {
-    const name = partitionName(day);
-    if (!existing.has(name)) await makeDay(tx, name, day);
+/**
+ * Makes what is missing, drops what is old and moves what was set aside, until it is
+ * done or `stopped`. As {@link makeMissing} otherwise.
+ */
+export async function keepPartitions(
+  db: Database,
+  options: PartitionsOptions,
+  clocks: Clocks,
+  stopped: () => boolean = () => false,
+): Promise<void> {
+  const tables = partitionedTables(options);
+  const foldedUntil = options.foldedUntil ?? readFoldedUntil;
+  const oldestOf = async (tx: Executor, table: PartitionedTable) => {
+    const oldest = retainedFrom(table, clocks);
+    if (table.periodS !== 60) return oldest;
+    const folded = await foldedUntil(tx);
+    return Math.min(oldest, folded === undefined ? 0 : unitStart(table, folded.getTime()));
+  };
+  // The longest comes last: all have their partitions by then.
+  await all([
+    () => makeMissing(db, options, clocks),
+    () => each(tables, (table) => dropOld(db, table, oldestOf)),
+    () =>
+      each(tables, async (table) =>
+        sweepOld(db, table, defaultPartition(table), await oldestOf(db, table), stopped),
+      ),
+    () => each(tables, (table) => drainStrays(db, table, retainedFrom(table, clocks), stopped)),
+  ]);
+}
+
+/** The hours before this are folded, those that came late too. */
+export async function readFoldedUntil(db: Executor): Promise<Date | undefined> {
+  const [row] = await db.execute<{ ms: number | null }>(sql`
+    SELECT (extract(epoch FROM least(folded_until, CASE WHEN folded_until IS NOT NULL THEN
+      (SELECT min(hour) FROM rollup_late_hours) END)) * 1000)::float8 AS ms FROM rollup_progress`);
+  return typeof row?.ms === "number" ? new Date(row.ms) : undefined;
+}
+
+/** The start of the oldest unit that has rows to be kept. */
+function retainedFrom(table: PartitionedTable, { earliest }: Clocks): number {
+  return unitStart(table, earliest.getTime() - table.keepDays * dayMs);
+}
+
+/** Each in a transaction of its own: to drop one locks the whole table, though only for a moment. */
+async function dropOld(
+  db: Database,
+  table: PartitionedTable,
+  oldestOf: (tx: Executor, table: PartitionedTable) => Promise<number>,
+): Promise<void> {
+  const firstOld = async (tx: Executor) => {
+    const name = partitionName(table, await oldestOf(tx, table));
+    return (await partitionsOf(tx, table)).ours.find((ours) => ours < name);
+  };
+  const dropOne = async (tx: Executor) => {
+    if ((await firstOld(tx)) === undefined) return false;
+    await tx.execute(sql`LOCK TABLE ONLY ${sql.identifier(table.name)} IN ACCESS EXCLUSIVE MODE`);
+    // Again, now that no writer is under way who may have marked an hour of it as late.
+    const name = await firstOld(tx);
+    if (name !== undefined) await tx.execute(sql`DROP TABLE ${sql.identifier(name)}`);
+    return true;
+  };
+  while (await alone(db, dropOne));
+}
+
+async function each(tables: PartitionedTable[], run: (table: PartitionedTable) => Promise<void>) {
+  await all(tables.map((table) => () => run(table)));
+}
+
+/** One after the other, those after one that Postgres refused too; then rejects with the first failure. */
+async function all(steps: (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) {
+    await step().catch((error: unknown) => {
+      // It is not there: no need to find that out for each.
+      if (sqlState(error) === undefined) throw error;
+      failures.push(error);
+    });
   }
-}
-
-/** Makes a day's partition and moves into it what the default partition has of that day: Postgres would refuse it otherwise. */
-async function makeDay(tx: Transaction, name: string, day: number): Promise<void> {
-  const partition = sql.identifier(name);
-  // Literals: DDL takes no parameters. They are made here from a number.
-  const [from, to] = [day, day + dayMs].map((ms) => sql.raw(`'${new Date(ms).toISOString()}'`));
-  await tx.execute(sql`LOCK TABLE request_logs_default IN ACCESS EXCLUSIVE MODE`);
-  await tx.execute(sql`CREATE TABLE ${partition} (LIKE request_logs INCLUDING ALL)`);
-  await tx.execute(sql`
-    WITH moved AS (
-      DELETE FROM request_logs_default WHERE time >= ${from} AND time < ${to} RETURNING *
-    ) INSERT INTO ${partition} SELECT * FROM moved`);
-  await tx.execute(
-    sql`ALTER TABLE request_logs ATTACH PARTITION ${partition} FOR VALUES FROM (${from}) TO (${to})`,
-  );
-}
-
-async function dropDays(tx: Transaction, oldest: string): Promise<void> {
-  for (const { name, isOurs } of await partitions(tx)) {
-    // The names sort as their days do.
-    if (isOurs && /^request_logs_\d{8}$/.test(name) && name < oldest) {
-      await tx.execute(sql`DROP TABLE ${sql.identifier(name)}`);
-    }
-  }
-}
-
-/** E.g. "request_logs_20261124". */
-function partitionName(dayMsSinceEpoch: number): string {
-  return `request_logs_${new Date(dayMsSinceEpoch).toISOString().slice(0, 10).replaceAll("-", "")}`;
-}
-
-/** A partition of another schema is one that an operator put away. */
-async function partitions(tx: Transaction): Promise<{ name: string; isOurs: boolean }[]> {
-  return tx.execute<{ name: string; isOurs: boolean }>(sql`
-    SELECT c.relname AS name, c.relnamespace = parent.relnamespace AS "isOurs"
-    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class parent ON parent.oid = i.inhparent
-    WHERE parent.oid = 'request_logs'::regclass`);
+  if (failures.length > 0) throw failures[0];
 }
