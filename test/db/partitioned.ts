@@ -26,8 +26,8 @@ export interface Partitioned {
   /** Rows by partition. */
   places(table?: string): Promise<Record<string, number>>;
   insertRow(time: Date | string): Promise<void>;
-  /** Rows of the request log, each a second after the other. */
-  insertRows(from: Date, count: number): Promise<void>;
+  /** Rows of the request log, one after the other. */
+  insertRows(from: Date, count: number, everyMs?: number): Promise<void>;
   /** As a new database is: empty, with the default partitions alone. */
   reset(): Promise<void>;
   close(): Promise<void>;
@@ -70,9 +70,9 @@ export async function openPartitioned(instances = 1): Promise<Partitioned> {
         sql`(VALUES (${String(time instanceof Date ? time.toISOString() : time)}::timestamptz)) AS one (time)`,
       );
     },
-    async insertRows(from, count) {
+    async insertRows(from, count, everyMs = 1000) {
       await insert(
-        sql`(SELECT ${from.toISOString()}::timestamptz + n * interval '1 second' FROM generate_series(0, ${count - 1}::int) n) AS many (time)`,
+        sql`(SELECT ${from.toISOString()}::timestamptz + n * ${everyMs}::int * interval '1 ms' FROM generate_series(0, ${count - 1}::int) n) AS many (time)`,
       );
     },
     async reset() {
