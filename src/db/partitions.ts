@@ -108,8 +108,8 @@ async function all(steps: (() => Promise<void>)[]): Promise<void> {
   const failures: unknown[] = [];
   for (const step of steps) {
     await step().catch((error: unknown) => {
-      // It is not there: no need to find that out for each.
-      if (sqlState(error) === undefined) throw error;
+      // The database is not there, or about to go: no need to find that out for each.
+      if (/^(08|57P)/.test(sqlState(error) ?? "08")) throw error;
       failures.push(error);
     });
   }
