@@ -45,6 +45,8 @@ export interface Config {
   usageDurability: "batched" | "strict";
   /** Request logs older than this are dropped. `LATCHKEY_LOG_RETENTION_DAYS`, default 30. */
   logRetentionDays: number;
+  /** Statistics older than this are dropped. `LATCHKEY_STATS_RETENTION_DAYS`, default 400. Those of single minutes are kept for 30. */
+  statsRetentionDays: number;
   /** Log health and reflection RPCs too. `LATCHKEY_LOG_INFRASTRUCTURE`, default false. */
   logInfrastructure: boolean;
   /** No verdict rests on what is older than this. `LATCHKEY_CACHE_MAX_STALENESS_MS`, default 2000. */
@@ -149,6 +151,7 @@ const settings: readonly Setting[] = [
     "batched",
   ),
   setting("LATCHKEY_LOG_RETENTION_DAYS", "logRetentionDays", integer(1, 3650), 30),
+  setting("LATCHKEY_STATS_RETENTION_DAYS", "statsRetentionDays", integer(31, 36_500), 400),
   setting("LATCHKEY_LOG_INFRASTRUCTURE", "logInfrastructure", boolean, false),
   setting("LATCHKEY_CACHE_MAX_STALENESS_MS", "cacheMaxStalenessMs", integer(100, 60_000), 2000),
   setting("LATCHKEY_CACHE_STALE_IF_ERROR_MS", "cacheStaleIfErrorMs", integer(0, maxMs), 0),

@@ -19,6 +19,7 @@ import { createRedactor } from "./auth/token.ts";
 import { createDecide } from "./auth/verdict.ts";
 import { type Config, withDefaults } from "./config.ts";
 import { connect, database } from "./db/client.ts";
+import { createHousekeeping } from "./db/housekeeping.ts";
 import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
 import { UserService } from "./gen/api/users/user_service_pb.js";
@@ -34,7 +35,6 @@ import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { loggerOptions } from "./logger.ts";
-import { keepPartitions } from "./logs/partitions.ts";
 import { createRequestLogService } from "./logs/service.ts";
 import { createRequestLogStore } from "./logs/store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
@@ -78,7 +78,6 @@ export interface Server {
   close(): Promise<void>;
 }
 
-const partitionIntervalMs = 600_000;
 /** The services that every server has; their RPCs are not logged unless asked. */
 const infrastructure: readonly DescService[] = [HealthService, ServerReflection, ServerReflectionAlpha];
 
@@ -140,12 +139,9 @@ async function join(
   const lookupDb = database(open("verdicts", 4));
   const users = createUserStore(db);
   const keys = createApiKeyStore(db);
-  // A row whose day is missing goes to the default partition: no reason not to start.
-  const keepDays = () =>
-    keepPartitions(db, config.logRetentionDays, new Date()).catch((error: unknown) =>
-      onError("the partitions of the request log could not be kept", error),
-    );
-  await keepDays();
+  const housekeeping = createHousekeeping({ db: database(open("housekeeping", 1)), ...config, onError });
+  closers.unshift(() => housekeeping.close());
+  await housekeeping.start();
   if (!config.production) await seedUsers(db);
 
   const instance = {
@@ -238,9 +234,6 @@ async function join(
   // Now, rather than at the first call: an access level that is unknown refuses to start.
   for (const { method } of rpcs.handlers) policy.of(method);
   fence.onDatabaseUp((up) => health.setServing(up));
-
-  const partitionTimer = setInterval(keepDays, partitionIntervalMs);
-  closers.unshift(async () => clearInterval(partitionTimer));
 
   let closing: Promise<void> | undefined;
   return {

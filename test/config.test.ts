@@ -19,6 +19,7 @@ const defaults: Config = {
   reflection: true,
   usageDurability: "batched",
   logRetentionDays: 30,
+  statsRetentionDays: 400,
   logInfrastructure: false,
   cacheMaxStalenessMs: 2000,
   cacheStaleIfErrorMs: 0,
@@ -166,6 +167,12 @@ const settings: readonly (readonly [
     ["Strict", "none"],
   ],
   ["LATCHKEY_LOG_RETENTION_DAYS", "logRetentionDays", numbers(1, 3650), [...notNumbers, "0", "3651"]],
+  [
+    "LATCHKEY_STATS_RETENTION_DAYS",
+    "statsRetentionDays",
+    numbers(31, 36_500),
+    [...notNumbers, "30", "36501"],
+  ],
   ["LATCHKEY_LOG_INFRASTRUCTURE", "logInfrastructure", truths, notTruths],
   [
     "LATCHKEY_CACHE_MAX_STALENESS_MS",

@@ -1,6 +1,7 @@
 /** Connections to Postgres, and Drizzle over them. */
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
+import { surviveLostConnections } from "./lost-connection.ts";
 
 /** Where a database is: a URL, or the socket of the embedded one. */
 export type DatabaseAddress =
@@ -48,9 +49,9 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
       }),
     },
   };
-  if (!("url" in address)) return postgres({ ...settings, ...address });
+  if (!("url" in address)) return surviveLostConnections(postgres({ ...settings, ...address }));
   const { url, ...place } = locate(address.url);
-  return postgres(url, { ...settings, ...place });
+  return surviveLostConnections(postgres(url, { ...settings, ...place }));
 }
 
 /**

@@ -81,19 +81,6 @@ export function summedRollups(from: SQL, by: readonly string[]): SQL {
     ) AS summed`;
 }
 
-/** What a row becomes that is there already: the sum of both. For ON CONFLICT DO UPDATE SET. */
-export function mergeByAdding(table: RollupTable): SQL {
-  return sql`
-    requests = ${table}.requests + excluded.requests,
-    duration_us = ${table}.duration_us + excluded.duration_us,
-    request_bytes = ${table}.request_bytes + excluded.request_bytes,
-    response_bytes = ${table}.response_bytes + excluded.response_bytes,
-    latency = (
-      SELECT array_agg(coalesce(a, 0) + coalesce(b, 0) ORDER BY n)
-      FROM unnest(${table}.latency, excluded.latency) WITH ORDINALITY AS counts (a, b, n)
-    )`;
-}
-
 /** What a row becomes that is there already: the new one. For ON CONFLICT DO UPDATE SET. */
 export const mergeByReplacing: SQL = sql.raw(
   ["requests", "duration_us", "request_bytes", "response_bytes", "latency"]

@@ -2,6 +2,7 @@
 import { type SQL, sql } from "drizzle-orm";
 import type { EndedCall } from "../auth/call.ts";
 import type { Database } from "../db/client.ts";
+import { mergeByAdding } from "../db/merge-rollups.ts";
 import {
   apiKeyUsage,
   instances,
@@ -11,7 +12,6 @@ import {
   rollupLateHours,
 } from "../db/schema.ts";
 import { floorTo, hourMs } from "./range.ts";
-import { mergeByAdding } from "./rollup-sql.ts";
 import { periodS, type Rollup, type Totals } from "./totals.ts";
 
 /** Who writes. */
@@ -153,7 +153,7 @@ function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {
       duration_us, request_bytes, response_bytes, latency)
     WHERE EXISTS (SELECT FROM batch)
     ORDER BY ${primaryKey}
-    ON CONFLICT (${primaryKey}) DO UPDATE SET ${mergeByAdding(table)}`;
+    ON CONFLICT (${primaryKey}) DO UPDATE SET ${mergeByAdding(sql`${table}`)}`;
 }
 
 /**

@@ -1,0 +1,71 @@
+/** Transactions whose connection is lost: what postgres.js 3.4.9 does not survive. */
+import type postgres from "postgres";
+
+/** Thrown for a statement of a transaction whose connection is gone. */
+class ConnectionLostError extends Error {
+  override name = "ConnectionLostError";
+  readonly code = "CONNECTION_CLOSED";
+}
+
+type Begin = (options: string, run: (tx: postgres.TransactionSql) => unknown) => Promise<unknown>;
+
+/**
+ * Makes `begin` of a client outlive its connection. postgres.js rejects the
+ * transaction then, but goes on to write a ROLLBACK, or the next statement, to a
+ * socket that is not there: an exception that nobody can catch, and a connection that
+ * is never used again. So after the loss nothing more of the transaction reaches it.
+ */
+export function surviveLostConnections<S extends postgres.Sql>(client: S): S {
+  const begin = client.begin.bind(client) as unknown as Begin;
+  const survive: Begin = (options, run) => {
+    let lost = false;
+    const check = () => {
+      if (lost) throw new ConnectionLostError("the connection was lost within the transaction");
+    };
+    const transaction = begin(options, async (tx) => {
+      try {
+        const result = await run(refusing(tx, check));
+        check();
+        return result;
+      } catch (error) {
+        // Never settled: that is what keeps the ROLLBACK back. `begin` itself rejects as the connection closes.
+        if (lost || isLoss(error)) return new Promise<never>(() => {});
+        throw error;
+      }
+    });
+    transaction.catch((error: unknown) => {
+      lost = isLoss(error);
+    });
+    return transaction;
+  };
+  const either = (options: unknown, run?: unknown) =>
+    run === undefined ? survive("", options as never) : survive(options as string, run as never);
+  return Object.assign(client, { begin: either });
+}
+
+/** The same client, which asks first whether it may send a statement. */
+function refusing(tx: postgres.TransactionSql, check: () => void): postgres.TransactionSql {
+  return new Proxy(tx, {
+    apply(target, self, args) {
+      check();
+      return Reflect.apply(target, self, args);
+    },
+    get(target, name, receiver) {
+      const value = Reflect.get(target, name, receiver);
+      if (name !== "unsafe") return value;
+      return (...args: unknown[]) => {
+        check();
+        return Reflect.apply(value, target, args);
+      };
+    },
+  });
+}
+
+/** postgres.js' own codes, and those with which Postgres ends a session (class 57P, but for a cancelled statement). */
+function isLoss(error: unknown): boolean {
+  for (let e = error; e instanceof Error; e = e.cause) {
+    if (!("code" in e)) continue;
+    if (/^(CONNECTION_\w+|57P0[1-5]|ECONN\w+|EPIPE|25P03)$/.test(String(e.code))) return true;
+  }
+  return false;
+}

@@ -1,0 +1,84 @@
+/** A connection that is lost within a transaction fails the transaction, not the process. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { sql } from "drizzle-orm";
+import type postgres from "postgres";
+import { connect, database, type Executor } from "../../src/db/client.ts";
+import { createTestDatabase, openSql } from "../harness/postgres.ts";
+import { until } from "../harness/until.ts";
+
+let url: string;
+let admin: postgres.Sql;
+before(async () => {
+  url = await createTestDatabase();
+  admin = openSql(url);
+});
+after(() => admin.end());
+
+const running = async () => {
+  const rows = await admin`SELECT pid, state FROM pg_stat_activity WHERE application_name = 'latchkey lost'`;
+  return rows[0];
+};
+
+let closed: PromiseWithResolvers<void>;
+
+/** Ends the session of the transaction and waits until the client knows. */
+async function cut(): Promise<void> {
+  const session = await running();
+  await admin`SELECT pg_terminate_backend(${session?.pid})`;
+  await closed.promise;
+  // Then the transaction hears of it.
+  await new Promise((resolve) => setImmediate(resolve));
+}
+
+const work: Record<string, (tx: Executor) => Promise<unknown>> = {
+  "while a statement runs": async (tx) => {
+    const statement = tx.execute(sql`SELECT pg_sleep(20)`).then(() => {});
+    await until(running, (session) => session?.state === "active");
+    await Promise.all([statement, cut()]);
+  },
+  "between two statements": async (tx) => {
+    await cut();
+    await tx.execute(sql`SELECT 1`);
+  },
+  "before its commit": cut,
+  "though the failure is passed over": async (tx) => {
+    await cut();
+    await tx.execute(sql`SELECT 1`).catch(() => {});
+    await tx.execute(sql`SELECT 2`).catch(() => {});
+  },
+};
+
+for (const [when, run] of Object.entries(work)) {
+  test(`a transaction rejects whose connection is lost ${when}, and the client connects again`, async () => {
+    closed = Promise.withResolvers();
+    const client = connect(
+      { url },
+      { max: 1, purpose: "lost", statementTimeoutMs: 0, onClose: () => closed.resolve() },
+    );
+    const db = database(client);
+    try {
+      await assert.rejects(
+        db.transaction(async (tx) => {
+          await tx.execute(sql`SELECT 0`);
+          await run(tx);
+        }),
+      );
+      await until(
+        () => db.execute<{ n: number }>(sql`SELECT 3 AS n`).then(([row]) => row?.n, String),
+        (answer) => answer === 3,
+      );
+      await db.transaction(async (tx) => {
+        assert.equal((await tx.execute<{ n: number }>(sql`SELECT 4 AS n`))[0]?.n, 4);
+      });
+      await assert.rejects(
+        db.transaction(async () => {
+          throw new Error("of one's own");
+        }),
+        /of one's own/,
+      );
+    } finally {
+      await client.end({ timeout: 1 });
+    }
+  });
+}
