@@ -27,6 +27,7 @@ import { ServerReflection as ServerReflectionAlpha } from "./gen/grpc/reflection
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
 import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
+import { UserAdminService } from "./gen/latchkey/v1/user_admin_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
 import { createFence } from "./keys/fence.ts";
 import { createApiKeyService } from "./keys/service.ts";
@@ -44,6 +45,8 @@ import { reflectionRoutes } from "./rpc/reflection.ts";
 import { closeAll, drain } from "./stop.ts";
 import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
+import { createUserAdminService } from "./users/admin-service.ts";
+import { createUserChanges } from "./users/changes.ts";
 import { seedUsers } from "./users/seed.ts";
 import { createUserService } from "./users/service.ts";
 import { createUserStore } from "./users/store.ts";
@@ -135,6 +138,7 @@ async function join(
   const db = database(open("requests", 10));
   const lookupDb = database(open("verdicts", 4));
   const users = createUserStore(db);
+  const userChanges = createUserChanges(db);
   const keys = createApiKeyStore(db);
   // A row whose day is missing goes to the default partition: no reason not to start.
   const keepDays = () =>
@@ -210,7 +214,8 @@ async function join(
   const health = createHealth([]);
   const rpcs = mountRpcs(app, {
     routes(router) {
-      router.service(UserService, createUserService(users));
+      router.service(UserService, createUserService(users, userChanges));
+      router.service(UserAdminService, createUserAdminService(users, userChanges));
       router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
       options.routes?.(router);

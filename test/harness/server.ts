@@ -11,6 +11,7 @@ import { type Config, withDefaults } from "../../src/config.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { RequestLogService } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import { UserAdminService } from "../../src/gen/latchkey/v1/user_admin_service_pb.js";
 import { createServer, type Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase, openSql } from "./postgres.ts";
 import { logFile, noteSecret } from "./secrets.ts";
@@ -37,6 +38,7 @@ export interface Clients {
   readonly users: ReturnType<typeof createClient<typeof UserService>>;
   readonly keys: ReturnType<typeof createClient<typeof ApiKeyService>>;
   readonly logs: ReturnType<typeof createClient<typeof RequestLogService>>;
+  readonly admin: ReturnType<typeof createClient<typeof UserAdminService>>;
 }
 
 /** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
@@ -103,6 +105,7 @@ export function clientsOf(transport: Transport): Clients {
     users: createClient(UserService, transport),
     keys: createClient(ApiKeyService, transport),
     logs: createClient(RequestLogService, transport),
+    admin: createClient(UserAdminService, transport),
   };
 }
 
