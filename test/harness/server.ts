@@ -10,6 +10,7 @@ import type postgres from "postgres";
 import { type Config, withDefaults } from "../../src/config.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
+import { AuditLogService } from "../../src/gen/latchkey/v1/audit_log_service_pb.js";
 import { RequestLogService } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
 import { UserAdminService } from "../../src/gen/latchkey/v1/user_admin_service_pb.js";
 import { createServer, type Server, type ServerOptions } from "../../src/server.ts";
@@ -39,6 +40,7 @@ export interface Clients {
   readonly keys: ReturnType<typeof createClient<typeof ApiKeyService>>;
   readonly logs: ReturnType<typeof createClient<typeof RequestLogService>>;
   readonly admin: ReturnType<typeof createClient<typeof UserAdminService>>;
+  readonly audit: ReturnType<typeof createClient<typeof AuditLogService>>;
 }
 
 /** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
@@ -106,6 +108,7 @@ export function clientsOf(transport: Transport): Clients {
     keys: createClient(ApiKeyService, transport),
     logs: createClient(RequestLogService, transport),
     admin: createClient(UserAdminService, transport),
+    audit: createClient(AuditLogService, transport),
   };
 }
 
