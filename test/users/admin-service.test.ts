@@ -276,15 +276,26 @@ test("a username is taken without regard to case; its own user may write it othe
 });
 
 test("two users whose names are exchanged at once do not wait for each other for ever", async () => {
-  const [first, second] = await Promise.all(
-    ["swap-a", "swap-b"].map(async (username) => (await staff.admin.createUser({ username })).user!.id),
-  );
-  for (let round = 0; round < 20; round++) {
+  const own = await startServer();
+  try {
+    // Between the change of a row and the look at who has its new name lies an index that takes its time:
+    // two changes at once would each have given up the name that the other one asks for.
+    await own.sql.unsafe(`
+      CREATE FUNCTION slowly(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_sleep(0.2); RETURN $1; END $$;
+      DROP INDEX users_username_key;
+      CREATE INDEX slow ON users (slowly(email)) WHERE email = 'slow';
+      CREATE UNIQUE INDEX users_username_key ON users (username_key)`);
+    const first = (await own.asStaff.admin.createUser({ username: "a" })).user!.id;
+    const second = (await own.asStaff.admin.createUser({ username: "b" })).user!.id;
+    await own.sql`UPDATE users SET email = 'slow' WHERE id > 2`;
     const codes = await Promise.all([
-      codeOf(update(staff, first!, { username: "swap-b" })),
-      codeOf(update(staff, second!, { username: "swap-a" })),
+      codeOf(update(own.asStaff, first, { username: "b" })),
+      codeOf(update(own.asStaff, second, { username: "a" })),
     ]);
     assert.deepEqual(codes, [Code.AlreadyExists, Code.AlreadyExists]);
+  } finally {
+    await own.close();
   }
 });
 

@@ -90,6 +90,11 @@ test("disabling a user on one instance ends its keys and its open streams on eve
 
   // Disabled already: nothing ends by it.
   assert.equal((await setActive(there, userId, false)).endedApiKeyCount, 0);
+  const changed = await there.asStaff.admin.updateUser({
+    user: { id: userId, isActive: false, bio: "on leave" },
+    updateMask: { paths: ["bio", "is_active"] },
+  });
+  assert.equal(changed.endedApiKeyCount, 0);
   // The keys themselves are as they were.
   assert.equal((await there.asStaff.admin.getUser({ id: userId })).user?.activeApiKeyCount, 2);
   assert.equal((await here.asStaff.keys.getApiKey({ id: apiKeyId })).apiKey?.revokedAt, undefined);
