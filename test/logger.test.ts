@@ -8,7 +8,7 @@ import { createToken, hashToken, tokenStart } from "../src/auth/token.ts";
 import { connect, database } from "../src/db/client.ts";
 import { createApiKeyStore, type NewApiKey } from "../src/keys/store.ts";
 import { describeError, loggerOptions } from "../src/logger.ts";
-import { createUserStore } from "../src/users/store.ts";
+import { createUserChanges } from "../src/users/changes.ts";
 import { createTestDatabase } from "./harness/postgres.ts";
 import { noteSecret } from "./harness/secrets.ts";
 import { secretKey, startServer } from "./harness/server.ts";
@@ -41,7 +41,7 @@ test("what Drizzle says of a failed statement is logged without its parameters, 
   );
   try {
     const db = database(client);
-    const user = await createUserStore(db).create(
+    const user = await createUserChanges(db).create(
       { username: "ada", email: "", bio: "", isStaff: false },
       {},
     );

@@ -7,8 +7,8 @@ import { connect, database, sqlState } from "../db/client.ts";
 import { migrate } from "../db/migrate.ts";
 import { openDatabase } from "../db/open.ts";
 import { createApiKey } from "../keys/store.ts";
-import { checkEmail, checkUsername } from "../users/service.ts";
-import { createUser } from "../users/store.ts";
+import { createUser } from "../users/changes.ts";
+import { checkEmail, checkUsername } from "../users/fields.ts";
 import { UsageError } from "./usage-error.ts";
 
 const help = `Usage: latchkey bootstrap --username NAME [--email ADDRESS]

@@ -10,15 +10,25 @@ export interface Actor {
   readonly requestId?: string | undefined;
 }
 
-export type AuditAction =
-  | "api_key.create"
-  | "api_key.revoke"
-  | "api_key.delete"
-  | "user.create"
-  | "user.update"
-  | "user.delete";
+/** Everything that is audited. */
+export const auditActions = [
+  "api_key.create",
+  "api_key.delete",
+  "api_key.import",
+  "api_key.revoke",
+  "api_key.rotate",
+  "api_key.update",
+  "user.create",
+  "user.delete",
+  "user.update",
+] as const;
 
-/** What was changed. `before` and `after` hold the fields that changed: never a token, never a hash. */
+export type AuditAction = (typeof auditActions)[number];
+
+/**
+ * What was changed. `before` and `after` hold the fields that changed, named as in
+ * the proto: never a token, never a hash. Ids and times in them are stored as text.
+ */
 export interface AuditedChange {
   readonly action: AuditAction;
   readonly targetUserId?: bigint;
@@ -31,9 +41,19 @@ export interface AuditedChange {
 export async function audit(tx: Executor, actor: Actor, change: AuditedChange): Promise<void> {
   await tx.insert(auditEvents).values({
     ...change,
+    before: asJson(change.before),
+    after: asJson(change.after),
     actorUserId: actor.userId ?? null,
     actorApiKeyId: actor.apiKeyId ?? null,
     peerAddress: actor.peerAddress ?? null,
     requestId: actor.requestId ?? null,
   });
+}
+
+/** The fields as JSON has them, which knows no bigint. */
+function asJson(fields: Readonly<Record<string, unknown>> | undefined): unknown {
+  if (fields === undefined) return undefined;
+  return JSON.parse(
+    JSON.stringify(fields, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value)),
+  );
 }

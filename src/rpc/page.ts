@@ -45,6 +45,19 @@ export function readPage<Desc extends DescMessage>(
   };
 }
 
+/**
+ * The id at which the page before ended, of a listing whose cursor is one id;
+ * undefined: the first page. Throws `invalid_argument` for a token made by hand.
+ */
+export function readIdCursor({ cursor }: Page): bigint | undefined {
+  if (cursor === undefined) return undefined;
+  const [id = ""] = cursor;
+  if (!/^[1-9][0-9]{0,18}$/.test(id) || BigInt(id) >= 2n ** 63n) {
+    throw new ConnectError("page_token is damaged: start again without one", Code.InvalidArgument);
+  }
+  return BigInt(id);
+}
+
 function decode(token: string, filters: string): string[] {
   const [of, ...cursor] = parse(token);
   if (of !== filters || cursor.length === 0) {

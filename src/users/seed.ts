@@ -2,7 +2,7 @@
 import { sql } from "drizzle-orm";
 import type { Database } from "../db/client.ts";
 import { users } from "../db/schema.ts";
-import { createUser } from "./store.ts";
+import { createUser } from "./changes.ts";
 
 /** Any number, the same in every instance: two that start at once seed once. */
 const seedLock = 7_270_951_826;

@@ -1,44 +1,42 @@
-/** Users in Postgres. */
-import { and, asc, eq, ne, sql } from "drizzle-orm";
+/** Users in Postgres, as they are read. Changed by `changes.ts`. */
+import { and, asc, eq, getTableColumns, gt, like, not, or, type SQL, sql } from "drizzle-orm";
 import type { StaffUser } from "../auth/grant.ts";
-import { type Actor, audit } from "../db/audit.ts";
-import { type Database, type Executor, sqlState } from "../db/client.ts";
+import type { Database } from "../db/client.ts";
 import { apiKeys, users } from "../db/schema.ts";
-
-/** Any number, the same in every instance. */
-const deletionLock = 7_270_951_827;
 
 export type User = typeof users.$inferSelect;
 
-export interface NewUser {
-  username: string;
-  email: string;
-  bio: string;
-  isStaff: boolean;
+/** A user and what it holds. */
+export interface UserWithKeys extends User {
+  /** API keys that are neither revoked nor expired. */
+  readonly activeKeyCount: number;
 }
 
-/** The username is taken, without regard to case. */
-export class UsernameTakenError extends Error {
-  override name = "UsernameTakenError";
-}
-
-/** Without this user nobody could administer any more. */
-export class LastStaffUserError extends Error {
-  override name = "LastStaffUserError";
+export interface UserFilter {
+  /** In the username or the email, without regard to case. */
+  search?: string | undefined;
+  isStaff?: boolean | undefined;
+  isActive?: boolean | undefined;
 }
 
 export interface UserStore {
   get(id: bigint): Promise<User | undefined>;
+  getWithKeys(id: bigint): Promise<UserWithKeys | undefined>;
+  /** In the order of their ids, at most `limit`, those after `afterId`. */
+  list(filter: UserFilter, limit: number, afterId?: bigint): Promise<UserWithKeys[]>;
   /** Active users in the order of their ids, at most `limit`, those after `afterId`. */
   listActive(limit: number, afterId?: bigint): Promise<User[]>;
   firstStaffUser(): Promise<StaffUser | undefined>;
-  /** Rejects with {@link UsernameTakenError}. */
-  create(user: NewUser, actor: Actor): Promise<User>;
-  /** Undefined: there is no such user. */
-  updateBio(id: bigint, bio: string, actor: Actor): Promise<User | undefined>;
-  /** Deletes a user and all that is its own. False: there is no such user. Rejects with {@link LastStaffUserError}. */
-  delete(id: bigint, actor: Actor): Promise<boolean>;
 }
+
+/** The columns of {@link UserWithKeys}. */
+export const withKeys = {
+  ...getTableColumns(users),
+  // In a selection from one table, Drizzle leaves out the table of a column: "id" would be the key's.
+  activeKeyCount: sql<number>`(
+    SELECT count(*)::int FROM ${apiKeys} WHERE ${apiKeys}.user_id = ${users}.id
+      AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))`.as("active_key_count"),
+};
 
 export function createUserStore(db: Database): UserStore {
   const firstStaff = db
@@ -53,62 +51,34 @@ export function createUserStore(db: Database): UserStore {
     async get(id) {
       return (await db.select().from(users).where(eq(users.id, id)))[0];
     },
+    async getWithKeys(id) {
+      return (await db.select(withKeys).from(users).where(eq(users.id, id)))[0];
+    },
+    list({ search, isStaff, isActive }, limit, afterId = 0n) {
+      return db
+        .select(withKeys)
+        .from(users)
+        .where(
+          and(
+            gt(users.id, afterId),
+            search === undefined ? undefined : contains(search),
+            isStaff === undefined ? undefined : is(users.isStaff, isStaff),
+            isActive === undefined ? undefined : is(users.isActive, isActive),
+          ),
+        )
+        .orderBy(asc(users.id))
+        .limit(limit);
+    },
     listActive(limit, afterId = 0n) {
       return db
         .select()
         .from(users)
-        .where(and(users.isActive, sql`${users.id} > ${afterId}`))
+        .where(and(users.isActive, gt(users.id, afterId)))
         .orderBy(asc(users.id))
         .limit(limit);
     },
     async firstStaffUser() {
       return (await firstStaff.execute())[0];
-    },
-    async create(user, actor) {
-      try {
-        return await db.transaction((tx) => createUser(tx, user, actor));
-      } catch (error) {
-        if (sqlState(error) === "23505") throw new UsernameTakenError(user.username, { cause: error });
-        throw error;
-      }
-    },
-    updateBio(id, bio, actor) {
-      return db.transaction(async (tx) => {
-        const [user] = await tx.select().from(users).where(eq(users.id, id)).for("no key update");
-        if (user === undefined || user.bio === bio) return user;
-        const [updated] = await tx
-          .update(users)
-          .set({ bio, updatedAt: sql`now()` })
-          .where(eq(users.id, id))
-          .returning();
-        await audit(tx, actor, {
-          action: "user.update",
-          targetUserId: id,
-          before: { bio: user.bio },
-          after: { bio },
-        });
-        return updated;
-      });
-    },
-    delete(id, actor) {
-      return db.transaction(async (tx) => {
-        // One deletion at a time: two staff users who were deleted at once would each wait for the other's lock.
-        await tx.execute(sql`SELECT pg_advisory_xact_lock(${deletionLock})`);
-        const [user] = await tx.select().from(users).where(eq(users.id, id)).for("update");
-        if (user === undefined) return false;
-        if (user.isStaff && user.isActive && !(await hasOtherStaff(tx, id))) throw new LastStaffUserError();
-        const keys = await tx
-          .select({ id: apiKeys.id })
-          .from(apiKeys)
-          .where(eq(apiKeys.userId, id))
-          .for("update");
-        for (const key of keys) {
-          await audit(tx, actor, { action: "api_key.delete", targetUserId: id, targetApiKeyId: key.id });
-        }
-        await tx.delete(users).where(eq(users.id, id));
-        await audit(tx, actor, { action: "user.delete", targetUserId: id, before: describe(user) });
-        return true;
-      });
     },
   };
 }
@@ -118,29 +88,12 @@ export function foldUsername(username: string): string {
   return username.normalize("NFKC").toLowerCase();
 }
 
-/** Creates a user within a transaction that does more than that. */
-export async function createUser(tx: Executor, user: NewUser, actor: Actor): Promise<User> {
-  const [created] = await tx
-    .insert(users)
-    .values({ ...user, usernameKey: foldUsername(user.username) })
-    .returning();
-  if (created === undefined) throw new Error("the insert of a user returned no row");
-  await audit(tx, actor, { action: "user.create", targetUserId: created.id, after: describe(created) });
-  return created;
+function contains(text: string): SQL | undefined {
+  const pattern = (part: string) => `%${part.replace(/[\\%_]/g, "\\$&")}%`;
+  return or(like(users.usernameKey, pattern(foldUsername(text))), sql`${users.email} ILIKE ${pattern(text)}`);
 }
 
-/** Whether an active staff user other than this one exists, and holds it still: none may be disabled meanwhile. */
-async function hasOtherStaff(tx: Executor, id: bigint): Promise<boolean> {
-  const others = await tx
-    .select({ id: users.id })
-    .from(users)
-    .where(and(users.isStaff, users.isActive, ne(users.id, id)))
-    .orderBy(asc(users.id))
-    .for("share");
-  return others.length > 0;
-}
-
-function describe(user: User): Record<string, unknown> {
-  const { username, email, isStaff, isActive } = user;
-  return { username, email, is_staff: isStaff, is_active: isActive };
+/** As a condition without a parameter: only that lets Postgres use the index of active staff. */
+function is(column: typeof users.isStaff | typeof users.isActive, value: boolean): SQL {
+  return value ? sql`${column}` : not(sql`${column}`);
 }

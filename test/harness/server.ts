@@ -10,8 +10,10 @@ import type postgres from "postgres";
 import { type Config, withDefaults } from "../../src/config.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
+import { AuditLogService } from "../../src/gen/latchkey/v1/audit_log_service_pb.js";
 import { RequestLogService } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
 import { StatsService } from "../../src/gen/latchkey/v1/stats_service_pb.js";
+import { UserAdminService } from "../../src/gen/latchkey/v1/user_admin_service_pb.js";
 import { createServer, type Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase, openSql } from "./postgres.ts";
 import { logFile, noteSecret } from "./secrets.ts";
@@ -39,6 +41,8 @@ export interface Clients {
   readonly keys: ReturnType<typeof createClient<typeof ApiKeyService>>;
   readonly logs: ReturnType<typeof createClient<typeof RequestLogService>>;
   readonly stats: ReturnType<typeof createClient<typeof StatsService>>;
+  readonly admin: ReturnType<typeof createClient<typeof UserAdminService>>;
+  readonly audit: ReturnType<typeof createClient<typeof AuditLogService>>;
 }
 
 /** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
@@ -106,6 +110,8 @@ export function clientsOf(transport: Transport): Clients {
     keys: createClient(ApiKeyService, transport),
     logs: createClient(RequestLogService, transport),
     stats: createClient(StatsService, transport),
+    admin: createClient(UserAdminService, transport),
+    audit: createClient(AuditLogService, transport),
   };
 }
 

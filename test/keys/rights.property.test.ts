@@ -32,7 +32,13 @@ const patternLists = [
   ["latchkey.v1.ApiKeyService/CreateApiKey", "api.users.UserService/UpdateProfile"],
   ["latchkey.v1.ApiKeyService/UpdateApiKey", "latchkey.v1.ApiKeyService/RotateApiKey"],
 ] as const;
-const rangeLists = [[], ["127.0.0.0/8"], ["127.0.0.1/32", "10.0.0.0/8"], ["0.0.0.0/0"], ["::/0", "0.0.0.0/0"]] as const;
+const rangeLists = [
+  [],
+  ["127.0.0.0/8"],
+  ["127.0.0.1/32", "10.0.0.0/8"],
+  ["0.0.0.0/0"],
+  ["::/0", "0.0.0.0/0"],
+] as const;
 const expiries = [null, 10, 30, 60] as const;
 
 let latchkey: TestServer;
@@ -54,7 +60,8 @@ const read = async (id: string): Promise<ApiKey> => {
   return apiKey;
 };
 
-const at = (time: Timestamp | undefined) => (time === undefined ? Number.POSITIVE_INFINITY : timestampDate(time).getTime());
+const at = (time: Timestamp | undefined) =>
+  time === undefined ? Number.POSITIVE_INFINITY : timestampDate(time).getTime();
 
 /** The rights of a key: worked out from its record alone, in the plainest way. */
 function rightsOf(key: ApiKey, now: number): Set<string> {
@@ -63,10 +70,12 @@ function rightsOf(key: ApiKey, now: number): Set<string> {
   const staff = users.find(({ id }) => id === key.userId)?.staff ?? false;
   for (const [method, level] of methods) {
     const may = level === "user" || staff || (level === "verifier" && key.canVerify);
-    const named = key.allowedMethods.length === 0 || key.allowedMethods.some((pattern) => isNamed(method, pattern));
+    const named =
+      key.allowedMethods.length === 0 || key.allowedMethods.some((pattern) => isNamed(method, pattern));
     if (!may || !named) continue;
     for (const address of addresses) {
-      if (key.allowedAddresses.length > 0 && !key.allowedAddresses.some((range) => isIn(address, range))) continue;
+      if (key.allowedAddresses.length > 0 && !key.allowedAddresses.some((range) => isIn(address, range)))
+        continue;
       for (const days of daysAhead) {
         if (at(key.expiresAt) > now + days * dayMs) rights.add(`${method} from ${address} in ${days} days`);
       }
@@ -95,7 +104,8 @@ async function rightsOfMaker(maker: Held | undefined, now: number): Promise<Set<
   let { expiresAt } = key;
   while (latest.rotatedTo !== "") {
     latest = await read(latest.rotatedTo);
-    if (latest.status !== ApiKeyStatus.REVOKED && at(latest.expiresAt) > at(expiresAt)) expiresAt = latest.expiresAt;
+    if (latest.status !== ApiKeyStatus.REVOKED && at(latest.expiresAt) > at(expiresAt))
+      expiresAt = latest.expiresAt;
   }
   const { expiresAt: _, ...rest } = key;
   return rightsOf({ ...rest, ...(expiresAt && { expiresAt }) } as ApiKey, now);
@@ -115,9 +125,16 @@ const operation = fc.oneof(
     maker: who,
     target: who,
     scope,
-    paths: fc.subarray(["allowed_methods", "allowed_addresses", "expires_at", "can_verify"], { minLength: 1 }),
+    paths: fc.subarray(["allowed_methods", "allowed_addresses", "expires_at", "can_verify"], {
+      minLength: 1,
+    }),
   }),
-  fc.record({ do: fc.constant("rotate" as const), maker: who, target: who, graceDays: fc.constantFrom(0, 1, 20) }),
+  fc.record({
+    do: fc.constant("rotate" as const),
+    maker: who,
+    target: who,
+    graceDays: fc.constantFrom(0, 1, 20),
+  }),
   fc.record({ do: fc.constant("revoke" as const), maker: who, target: who }),
 );
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
@@ -144,7 +161,12 @@ async function apply(op: Operation, held: Held[]): Promise<void> {
     case "create": {
       const { expiresInDays, ...grants } = op.scope;
       const userId = users[op.user % users.length]?.id ?? 0n;
-      const { apiKey, token } = await client.keys.createApiKey({ userId, name: "made", ...grants, ...expiry(expiresInDays) });
+      const { apiKey, token } = await client.keys.createApiKey({
+        userId,
+        name: "made",
+        ...grants,
+        ...expiry(expiresInDays),
+      });
       assert.ok(apiKey);
       held.push({ id: apiKey.id, token: noteSecret(token) });
       return assertWithin(rightsOf(await read(apiKey.id), now), none);
@@ -182,43 +204,56 @@ async function apply(op: Operation, held: Held[]): Promise<void> {
 test("whatever is created, updated, rotated and revoked, and by whom: rights are only passed on, and verdicts say what the records say", async () => {
   const { asStaff } = latchkey;
   await fc.assert(
-    fc.asyncProperty(fc.uuid(), fc.array(operation, { minLength: 15, maxLength: 40 }), async (name, operations) => {
-      const ada = await createUserAndKey(asStaff, `ada-${name}`);
-      const sue = await createUserAndKey(asStaff, `sue-${name}`);
-      await asStaff.userAdmin.updateUser({ user: { id: sue.userId, isStaff: true }, updateMask: { paths: ["is_staff"] } });
-      users = [
-        { id: ada.userId, staff: false },
-        { id: sue.userId, staff: true },
-      ];
-      const held: Held[] = [
-        { id: ada.apiKeyId, token: ada.token },
-        { id: sue.apiKeyId, token: sue.token },
-      ];
-      // Keys that are limited from the start, of the user and of the staff user.
-      for (const userId of [ada.userId, sue.userId]) {
-        for (const limits of [
-          { allowedMethods: ["latchkey.v1.ApiKeyService/*"], ...expiry(40) },
-          { allowedMethods: ["latchkey.*"], allowedAddresses: ["127.0.0.0/8"] },
-        ]) {
-          const { apiKey, token } = await asStaff.keys.createApiKey({ userId, name: "limited", ...limits });
-          held.push({ id: apiKey?.id ?? "", token: noteSecret(token) });
+    fc.asyncProperty(
+      fc.uuid(),
+      fc.array(operation, { minLength: 15, maxLength: 40 }),
+      async (name, operations) => {
+        const ada = await createUserAndKey(asStaff, `ada-${name}`);
+        const sue = await createUserAndKey(asStaff, `sue-${name}`);
+        await asStaff.admin.updateUser({
+          user: { id: sue.userId, isStaff: true },
+          updateMask: { paths: ["is_staff"] },
+        });
+        users = [
+          { id: ada.userId, staff: false },
+          { id: sue.userId, staff: true },
+        ];
+        const held: Held[] = [
+          { id: ada.apiKeyId, token: ada.token },
+          { id: sue.apiKeyId, token: sue.token },
+        ];
+        // Keys that are limited from the start, of the user and of the staff user.
+        for (const userId of [ada.userId, sue.userId]) {
+          for (const limits of [
+            { allowedMethods: ["latchkey.v1.ApiKeyService/*"], ...expiry(40) },
+            { allowedMethods: ["latchkey.*"], allowedAddresses: ["127.0.0.0/8"] },
+          ]) {
+            const { apiKey, token } = await asStaff.keys.createApiKey({ userId, name: "limited", ...limits });
+            held.push({ id: apiKey?.id ?? "", token: noteSecret(token) });
+          }
         }
-      }
-      for (const op of operations) {
-        try {
-          await apply(op, held);
-          changes++;
-        } catch (error) {
-          if (!(error instanceof ConnectError)) throw error;
-          assert.ok(
-            [Code.PermissionDenied, Code.Unauthenticated, Code.NotFound, Code.FailedPrecondition, Code.InvalidArgument].includes(error.code),
-            `${JSON.stringify(op)}: ${error.message}`,
-          );
-          refusals++;
+        for (const op of operations) {
+          try {
+            await apply(op, held);
+            changes++;
+          } catch (error) {
+            if (!(error instanceof ConnectError)) throw error;
+            assert.ok(
+              [
+                Code.PermissionDenied,
+                Code.Unauthenticated,
+                Code.NotFound,
+                Code.FailedPrecondition,
+                Code.InvalidArgument,
+              ].includes(error.code),
+              `${JSON.stringify(op)}: ${error.message}`,
+            );
+            refusals++;
+          }
         }
-      }
-      await assertVerdicts(held);
-    }),
+        await assertVerdicts(held);
+      },
+    ),
     { numRuns: 12 },
   );
   assert.ok(changes > 50 && refusals > 50, `${changes} changes, ${refusals} refusals: too few of one`);
@@ -229,12 +264,16 @@ async function assertVerdicts(held: readonly Held[]): Promise<void> {
   for (const { id, token } of held) {
     const key = await read(id);
     const expected = rightsOf(key, Date.now());
-    const questions = methods.flatMap(([method]) => addresses.map((address) => ({ token, method, address, skipUsage: true })));
+    const questions = methods.flatMap(([method]) =>
+      addresses.map((address) => ({ token, method, address, skipUsage: true })),
+    );
     const ask = async () => {
       const { verdicts } = await latchkey.asStaff.keys.batchVerifyApiKeys({ requests: questions });
       // A method that needs a verifier is, to the verdict, any user's: its handler asks the rest.
       return questions
-        .filter(({ method }, i) => verdicts[i]?.allowed && (!method.endsWith("/VerifyApiKey") || mayVerify(key)))
+        .filter(
+          ({ method }, i) => verdicts[i]?.allowed && (!method.endsWith("/VerifyApiKey") || mayVerify(key)),
+        )
         .map(({ method, address }) => `${method} from ${address} in 0 days`)
         .sort();
     };
@@ -244,4 +283,5 @@ async function assertVerdicts(held: readonly Held[]): Promise<void> {
   }
 }
 
-const mayVerify = (key: ApiKey) => key.canVerify || (users.find(({ id }) => id === key.userId)?.staff ?? false);
+const mayVerify = (key: ApiKey) =>
+  key.canVerify || (users.find(({ id }) => id === key.userId)?.staff ?? false);
