@@ -31,6 +31,7 @@ import { createGrantCache } from "./keys/cache.ts";
 import { createFence } from "./keys/fence.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
+import { createVerification } from "./keys/verify.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { loggerOptions } from "./logger.ts";
 import { keepPartitions } from "./logs/partitions.ts";
@@ -175,12 +176,13 @@ async function join(
     requireAuth: config.requireAuth,
     publicMethods: [...config.publicMethods, `${HealthService.typeName}/*`],
   });
-  const authorizer = createAuthorizer({
+  const entrance = {
     decide: createDecide({ authEnabled: config.authEnabled, grants }),
     policy,
     readCredential: createCredentialReader({ ...config, secretKey }),
     apiKeyHeader: config.apiKeyHeader,
-  });
+  };
+  const authorizer = createAuthorizer(entrance);
   const streams = createOpenStreams({
     authorizer,
     grants,
@@ -211,7 +213,10 @@ async function join(
   const rpcs = mountRpcs(app, {
     routes(router) {
       router.service(UserService, createUserService(users));
-      router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
+      router.service(ApiKeyService, {
+        ...createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }),
+        ...createVerification({ ...entrance, recorder }),
+      });
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
       options.routes?.(router);
       router.service(HealthService, healthService(health));
