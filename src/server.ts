@@ -29,6 +29,8 @@ import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
 import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
 import { createFence } from "./keys/fence.ts";
+import { createImport } from "./keys/import.ts";
+import { createImportStore } from "./keys/import-store.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
 import { createVerification } from "./keys/verify.ts";
@@ -216,6 +218,7 @@ async function join(
       router.service(ApiKeyService, {
         ...createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }),
         ...createVerification({ ...entrance, recorder }),
+        ...createImport({ imports: createImportStore(db), keys }),
       });
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
       options.routes?.(router);
