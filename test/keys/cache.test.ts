@@ -104,6 +104,20 @@ for (const [name, change] of [
   });
 }
 
+test("a read that was overtaken is found out though another look-up ended in between", async () => {
+  const { world, cache } = setUp();
+  const slow = held<Grant>();
+  const other = held<Grant>();
+  world.read = (hash) => (hash === "a" ? slow : other).promise;
+  const found = [cache.find("a", false), cache.find("b", false)];
+  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  other.resolve({ ...grant, apiKeyId: "b" });
+  await found[1];
+  world.read = async () => revoked;
+  slow.resolve(grant);
+  assert.equal((await found[0])?.revokedAtMs, 1);
+});
+
 test("a change of another key leaves a grant in memory and a read that is under way alone", async () => {
   const { world, cache } = setUp();
   await cache.find("a", false);
