@@ -10,6 +10,7 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
+import type postgres from "postgres";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import {
   ApiKeyStatus,
@@ -388,6 +389,41 @@ test("imports of the same keys at the same time, in any order, make each of them
   );
   const idsOf = (i: number) => new Set(answers[i]?.results.map(({ apiKey }) => apiKey?.id));
   for (let i = 1; i < answers.length; i++) assert.deepEqual([...idsOf(i)].sort(), [...idsOf(0)].sort());
+});
+
+test("imports of the same keys in different orders wait for each other, and never each for the other", async () => {
+  const [low = "", high = ""] = [newHash(), newHash()].sort();
+  // As another import that has got as far as the first of the two.
+  const insert = (sql: postgres.ReservedSql, hash: string) => sql`
+    INSERT INTO api_keys (id, user_id, name, type, hash, start, imported)
+    VALUES (${crypto.randomUUID()}, ${String(userId)}, 'theirs', 'service', ${Buffer.from(hash, "hex")}, '', true)
+    ON CONFLICT DO NOTHING RETURNING id`;
+  const theirs = await latchkey.sql.reserve();
+  await theirs`BEGIN`;
+  const keys = await insert(theirs, low);
+  const ours = importAll([
+    { hash: high, userId, name: "ours" },
+    { hash: low, userId, name: "ours" },
+  ]);
+  await until(
+    async () =>
+      await latchkey.sql`
+        SELECT 1 FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'latchkey requests' AND wait_event_type = 'Lock'`,
+    (found) => found.length === 1,
+  );
+  keys.push(...(await insert(theirs, high)));
+  await theirs`INSERT INTO api_key_usage (api_key_id) SELECT unnest(${keys.map(({ id }) => id)}::uuid[])`;
+  await theirs`COMMIT`;
+  theirs.release();
+  const { results } = await ours;
+  assert.deepEqual(
+    results.map(({ created, apiKey }) => [created, apiKey?.name]),
+    [
+      [false, "theirs"],
+      [false, "theirs"],
+    ],
+  );
 });
 
 test("each key that is made leaves an event of who imported what, and neither hash nor token", async () => {

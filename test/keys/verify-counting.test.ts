@@ -6,7 +6,7 @@ import type { CallRecorder, EndedCall } from "../../src/auth/call.ts";
 import { createCredentialReader } from "../../src/auth/credential.ts";
 import { createPolicy } from "../../src/auth/policy.ts";
 import { principalKey } from "../../src/auth/principal.ts";
-import type { Verdict } from "../../src/auth/verdict.ts";
+import type { Decide, Verdict } from "../../src/auth/verdict.ts";
 import { ApiKeyService } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { createVerification } from "../../src/keys/verify.ts";
 import { createUserAndKey, startServer } from "../harness/server.ts";
@@ -20,13 +20,13 @@ const anonymous: Verdict = {
 };
 
 /** A verification service whose recorder the test holds in its hands. */
-function setUp(recorder: Partial<CallRecorder> = {}) {
+function setUp(recorder: Partial<CallRecorder> = {}, decide: Decide = () => anonymous) {
   const recorded: EndedCall[] = [];
   let decided = 0;
   const verification = createVerification({
-    decide() {
+    decide(question) {
       decided++;
-      return anonymous;
+      return decide(question);
     },
     policy: createPolicy({ requireAuth: false, publicMethods: [] }),
     readCredential: createCredentialReader({
@@ -123,6 +123,32 @@ test("a commit that fails is answered unavailable", async () => {
     assert.equal((await failure(client.verifyApiKey({ method: "a.B/D" }))).code, Code.Unavailable);
     assert.equal((await failure(client.batchVerifyApiKeys({ requests }))).code, Code.Unavailable);
   }
+});
+
+test("the look-ups of a batch run at the same time, far fewer than there may be at once", async () => {
+  const waiting: (() => void)[] = [];
+  let most = 0;
+  const { client } = setUp({}, async () => {
+    await new Promise<void>((resolve) => waiting.push(resolve));
+    return anonymous;
+  });
+  let answered = false;
+  const answer = client
+    .batchVerifyApiKeys({ requests: Array.from({ length: 100 }, () => ({ method: "a.B/C" })) })
+    .then((found) => {
+      answered = true;
+      return found;
+    });
+  await until(
+    () => {
+      most = Math.max(most, waiting.length);
+      for (const resolve of waiting.splice(0)) resolve();
+      return answered;
+    },
+    (done) => done,
+  );
+  assert.equal((await answer).verdicts.length, 100);
+  assert.equal(most, 16);
 });
 
 test("strict: a verification is committed when it is answered", async (t) => {

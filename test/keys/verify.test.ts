@@ -364,19 +364,6 @@ test("a batch of 100 is answered in order and each is counted; 101 are refused",
   assert.deepEqual((await keys.batchVerifyApiKeys({})).verdicts, []);
 });
 
-test("a batch of 100 tokens that are not in memory is looked up whole, several batches at a time", async () => {
-  const batches = Array.from({ length: 8 }, () =>
-    Array.from({ length: 100 }, () => ({ token: createToken("lk"), skipUsage: true })),
-  );
-  const answers = await Promise.all(
-    batches.map((requests) => latchkey.asStaff.keys.batchVerifyApiKeys({ requests })),
-  );
-  const reasons = new Set(
-    answers.flatMap(({ verdicts }) => verdicts.map(({ denialReason }) => denialReason)),
-  );
-  assert.deepEqual([...reasons], [DenialReason.UNKNOWN]);
-});
-
 test("a revoked key is refused in what other instances are asked too", async (t) => {
   const other = await startServer({ databaseUrl: latchkey.databaseUrl });
   t.after(() => other.close());
