@@ -263,7 +263,7 @@ test("what a handler gets of a caller is the user, how they signed in and the ke
       userId: BigInt(admin!.id),
       username: "admin",
       isStaff: true,
-      canVerify: false,
+      canVerify: true,
       credentialKind: "secret_key",
       apiKeyId: undefined,
     },
