@@ -33,8 +33,11 @@ import { StatsService } from "./gen/latchkey/v1/stats_service_pb.js";
 import { UserAdminService } from "./gen/latchkey/v1/user_admin_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
 import { createFence } from "./keys/fence.ts";
+import { createImport } from "./keys/import.ts";
+import { createImportStore } from "./keys/import-store.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
+import { createVerification } from "./keys/verify.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { loggerOptions } from "./logger.ts";
 import { createAuditLogService } from "./logs/audit-service.ts";
@@ -182,12 +185,13 @@ async function join(
     requireAuth: config.requireAuth,
     publicMethods: [...config.publicMethods, `${HealthService.typeName}/*`],
   });
-  const authorizer = createAuthorizer({
+  const entrance = {
     decide: createDecide({ authEnabled: config.authEnabled, grants }),
     policy,
     readCredential: createCredentialReader({ ...config, secretKey }),
     apiKeyHeader: config.apiKeyHeader,
-  });
+  };
+  const authorizer = createAuthorizer(entrance);
   const streams = createOpenStreams({
     authorizer,
     grants,
@@ -223,7 +227,11 @@ async function join(
     routes(router) {
       router.service(UserService, createUserService(users, userChanges));
       router.service(UserAdminService, createUserAdminService(users, userChanges));
-      router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
+      router.service(ApiKeyService, {
+        ...createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }),
+        ...createVerification({ ...entrance, recorder }),
+        ...createImport({ imports: createImportStore(db), keys }),
+      });
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
       router.service(StatsService, createStatsService(createStatsStore(db)));
       router.service(AuditLogService, createAuditLogService(createAuditStore(db)));

@@ -87,9 +87,14 @@ export function endCall(
     ...end,
     // What a handler passes on from elsewhere may be no code at all.
     code: end.code in Code || end.code === 0 ? end.code : Code.Unknown,
-    errorMessage: end.errorMessage === undefined ? undefined : cut(end.errorMessage),
+    errorMessage: end.errorMessage === undefined ? undefined : cut(withoutInput(end.errorMessage)),
     durationUs: Math.round((performance.now() - call.startedMs) * 1000),
   };
+}
+
+/** Protobuf quotes JSON that it cannot read, and what stands there may be a token. The caller may see it, the log not. */
+function withoutInput(message: string): string {
+  return message.replace(/^(cannot decode .{1,300}? from JSON)\b.*$/s, "$1");
 }
 
 /** Cuts a text, by way of bytes: a slice alone would hold on to the whole of it. */

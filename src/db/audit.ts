@@ -39,15 +39,23 @@ export interface AuditedChange {
 
 /** Writes one audit event. Call it in the transaction that makes the change. */
 export async function audit(tx: Executor, actor: Actor, change: AuditedChange): Promise<void> {
-  await tx.insert(auditEvents).values({
-    ...change,
-    before: asJson(change.before),
-    after: asJson(change.after),
-    actorUserId: actor.userId ?? null,
-    actorApiKeyId: actor.apiKeyId ?? null,
-    peerAddress: actor.peerAddress ?? null,
-    requestId: actor.requestId ?? null,
-  });
+  await auditAll(tx, actor, [change]);
+}
+
+/** Writes an audit event for each of many changes, in one statement. */
+export async function auditAll(tx: Executor, actor: Actor, changes: readonly AuditedChange[]): Promise<void> {
+  if (changes.length === 0) return;
+  await tx.insert(auditEvents).values(
+    changes.map((change) => ({
+      ...change,
+      before: asJson(change.before),
+      after: asJson(change.after),
+      actorUserId: actor.userId ?? null,
+      actorApiKeyId: actor.apiKeyId ?? null,
+      peerAddress: actor.peerAddress ?? null,
+      requestId: actor.requestId ?? null,
+    })),
+  );
 }
 
 /** The fields as JSON has them, which knows no bigint. */

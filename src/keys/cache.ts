@@ -87,7 +87,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
       case "new_key":
         // Its token may have been looked up before, in vain.
         newKeyAt = revision;
-        misses.clear();
+        // Asked first: clearing costs what the cache can hold, and an import tells of a thousand new keys at once.
+        if (misses.size > 0) misses.clear();
         imported = undefined;
         return;
       case "new_user":

@@ -127,7 +127,7 @@ export function createApiKeyService(
   };
 }
 
-function storedType(type: ApiKeyType): StoredType | undefined {
+export function storedType(type: ApiKeyType): StoredType | undefined {
   const stored = types[type];
   if (stored === undefined && type !== ApiKeyType.UNSPECIFIED) {
     throw invalid(`type ${type} is none of ApiKeyType`);
@@ -143,7 +143,7 @@ function storedStatus(status: ApiKeyStatus): StoredStatus | undefined {
   return stored;
 }
 
-function toMessage(key: ApiKeyRecord, now: Date): MessageInitShape<typeof ApiKeySchema> {
+export function toMessage(key: ApiKeyRecord, now: Date): MessageInitShape<typeof ApiKeySchema> {
   const optional = {
     ...(key.expiresAt && { expiresAt: timestampFromDate(key.expiresAt) }),
     ...(key.revokedAt && { revokedAt: timestampFromDate(key.revokedAt) }),

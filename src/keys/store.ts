@@ -62,7 +62,12 @@ export interface ApiKeyStore {
 
 const { hash: _, ...columns } = getTableColumns(apiKeys);
 
-const selected = { ...columns, requestCount: apiKeyUsage.requestCount, lastUsedAt: apiKeyUsage.lastUsedAt };
+/** What a record is selected by. */
+export const selected = {
+  ...columns,
+  requestCount: apiKeyUsage.requestCount,
+  lastUsedAt: apiKeyUsage.lastUsedAt,
+};
 
 export function createApiKeyStore(db: Database): ApiKeyStore {
   const grantByHash = db

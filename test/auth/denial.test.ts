@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code } from "@connectrpc/connect";
-import { denialError } from "../../src/auth/denial.ts";
+import { denialCode, denialError } from "../../src/auth/denial.ts";
 import type { DenialReason } from "../../src/auth/verdict.ts";
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
 
@@ -63,6 +63,14 @@ for (const [denial, code, reason, message, wwwAuthenticate, metadata] of [
     {},
   ],
   [
+    "ADDRESS_NOT_ALLOWED",
+    Code.PermissionDenied,
+    "ADDRESS_NOT_ALLOWED",
+    "this API key may not be used from this address",
+    null,
+    {},
+  ],
+  [
     "UNAVAILABLE",
     Code.Unavailable,
     "UNAVAILABLE",
@@ -82,6 +90,7 @@ for (const [denial, code, reason, message, wwwAuthenticate, metadata] of [
       [[reason, "latchkey", metadata]],
     );
     assert.equal(error.details.length, 1);
+    assert.equal(denialCode(denial), code);
   });
 }
 
@@ -108,6 +117,7 @@ test("no refusal tells who the caller is", () => {
     "USER_DISABLED",
     "STAFF_REQUIRED",
     "METHOD_NOT_ALLOWED",
+    "ADDRESS_NOT_ALLOWED",
     "UNAVAILABLE",
   ] as const) {
     const error = tell(denial, sinceMs);

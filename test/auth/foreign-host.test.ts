@@ -30,6 +30,8 @@ before(async () => {
   await sql`UPDATE users SET is_active = false WHERE id = ${String(dora.userId)}`;
   const elsewhere = await createUserAndKey(asStaff, "elsewhere");
   await sql`UPDATE api_keys SET allowed_methods = '{api.users.*}' WHERE id = ${elsewhere.apiKeyId}`;
+  const somewhere = await createUserAndKey(asStaff, "somewhere");
+  await sql`UPDATE api_keys SET allowed_addresses = '{0.0.0.0/0,::/0}' WHERE id = ${somewhere.apiKeyId}`;
   const unknown = noteSecret(createToken("lk"));
   headers = {
     none: {},
@@ -42,6 +44,8 @@ before(async () => {
     expired: { "x-api-key": old.token },
     "user disabled": { "x-api-key": dora.token },
     "for other methods": { "x-api-key": elsewhere.token },
+    // What these hosts know nothing of, whatever is allowed.
+    "for all addresses": { "x-api-key": somewhere.token },
     "two at once": { "x-api-key": ada.token, authorization: `Bearer ${unknown}` },
   };
 });
@@ -115,6 +119,9 @@ const verdicts: readonly (readonly [
   ["Authenticated", "expired", "Unauthenticated", "EXPIRED", "api_key"],
   ["Authenticated", "user disabled", "Unauthenticated", "USER_DISABLED", "api_key"],
   ["Authenticated", "for other methods", "PermissionDenied", "METHOD_NOT_ALLOWED", "api_key"],
+  ["Authenticated", "for all addresses", "PermissionDenied", "ADDRESS_NOT_ALLOWED", "api_key"],
+  ["Optional", "for all addresses", "PermissionDenied", "ADDRESS_NOT_ALLOWED", "api_key"],
+  ["Public", "for all addresses", "anonymous", undefined, "api_key"],
   ["Authenticated", "two at once", "Unauthenticated", "MALFORMED", "api_key"],
   ["Staff", "none", "Unauthenticated", "MISSING", "none"],
   ["Staff", "good", "PermissionDenied", "STAFF_REQUIRED", "api_key"],

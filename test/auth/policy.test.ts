@@ -62,6 +62,47 @@ for (const [name, publicMethods, unary, down] of [
   });
 }
 
+for (const [name, without, withRequireAuth] of [
+  ["Undeclared", "optional", "authenticated"],
+  ["Public", "public", "public"],
+  ["Optional", "optional", "optional"],
+  ["Authenticated", "authenticated", "authenticated"],
+  ["Staff", "staff", "staff"],
+  ["Listed", "public", "public"],
+  ["Overridden", "optional", "optional"],
+] as const) {
+  test(`a mounted method of ${name} requires the same by its name: ${without}, with requireAuth ${withRequireAuth}`, () => {
+    for (const [requireAuth, expected] of [
+      [false, without],
+      [true, withRequireAuth],
+    ] as const) {
+      const policy = createPolicy({ requireAuth, publicMethods: ["test.access.Listed/*"] });
+      const method = methodOf(services[name], "Unary");
+      assert.equal(policy.of(method), expected);
+      assert.equal(policy.named({ service: `test.access.${name}`, name: "Unary" }), expected);
+    }
+  });
+}
+
+test("a method of another server needs a principal, unless it is listed as public", () => {
+  for (const requireAuth of [false, true]) {
+    const policy = createPolicy({ requireAuth, publicMethods: ["other.Open/*", "other.Mixed/Get"] });
+    // Mounted, and of another name.
+    policy.of(methodOf(services.Public, "Unary"));
+    for (const [service, name, expected] of [
+      ["other.Open", "Any", "public"],
+      ["other.Mixed", "Get", "public"],
+      ["other.Mixed", "Put", "authenticated"],
+      ["other.Closed", "Get", "authenticated"],
+      ["test.access.Public", "unary", "authenticated"],
+      ["test.access.Public", "Down", "authenticated"],
+      ["", "", "authenticated"],
+    ] as const) {
+      assert.equal(policy.named({ service, name }), expected, `${service}/${name}`);
+    }
+  }
+});
+
 test("methods of one name in two services are held apart", () => {
   const policy = createPolicy({ requireAuth: true, publicMethods: ["test.access.Undeclared/Unary"] });
   assert.equal(policy.of(methodOf(services.Staff, "Unary")), "staff");

@@ -78,6 +78,36 @@ for (const [protocol, transport] of Object.entries(transports)) {
   }
 }
 
+for (const [change, narrow, message] of [
+  [
+    "allowed addresses leave out where it came from",
+    (id: string) => latchkey.sql`UPDATE api_keys SET allowed_addresses = '{10.0.0.0/8}' WHERE id = ${id}`,
+    "this API key may not be used from this address",
+  ],
+  [
+    "allowed methods leave out what it calls",
+    (id: string) => latchkey.sql`UPDATE api_keys SET allowed_methods = '{api.users.*}' WHERE id = ${id}`,
+    "this API key may not call this method",
+  ],
+] as const) {
+  for (const [protocol, transport] of Object.entries(transports)) {
+    test(`${protocol}: the open stream of a key ends with permission_denied when its ${change}`, async () => {
+      const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, `narrowed-${n++}`);
+      await latchkey.sql`
+        UPDATE api_keys SET allowed_addresses = '{127.0.0.0/8}', allowed_methods = '{grpc.*}' WHERE id = ${apiKeyId}`;
+      const stop = new AbortController();
+      const stream = await openStream(transport(token), stop.signal);
+      await narrow(apiKeyId);
+      const error = await stream.next().then(
+        () => assert.fail("the stream went on"),
+        (reason: unknown) => ConnectError.from(reason),
+      );
+      assert.deepEqual([error.code, error.rawMessage], [Code.PermissionDenied, message]);
+      stop.abort();
+    });
+  }
+}
+
 test("a stream goes on while other keys and users change", async () => {
   const { token } = await createUserAndKey(latchkey.asStaff, "stays");
   const other = await createUserAndKey(latchkey.asStaff, "goes");

@@ -94,35 +94,37 @@ const modes: readonly Mode[] = [
  * each requirement either whom the handler sees or the reason of the refusal.
  */
 const table = `
-credential                    | kind       | names | PUBLIC    | OPTIONAL           | AUTHENTICATED      | STAFF
-none                          | none       | -     | anonymous | anonymous          | MISSING            | MISSING
-good, in the header           | api_key    | ada   | ada       | ada                | ada                | STAFF_REQUIRED
-good, as bearer               | api_key    | ada   | ada       | ada                | ada                | STAFF_REQUIRED
-good, in both                 | api_key    | ada   | ada       | ada                | ada                | STAFF_REQUIRED
-good, beside another scheme   | api_key    | ada   | ada       | ada                | ada                | STAFF_REQUIRED
-another scheme                | none       | -     | anonymous | anonymous          | MISSING            | MISSING
-staff, in the header          | api_key    | grace | grace     | grace              | grace              | grace
-staff, as bearer              | api_key    | grace | grace     | grace              | grace              | grace
-malformed, in the header      | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-malformed, as bearer          | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-bearer of nothing             | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-empty header                  | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-unknown, in the header        | api_key    | -     | anonymous | UNKNOWN            | UNKNOWN            | UNKNOWN
-unknown, as bearer            | api_key    | -     | anonymous | UNKNOWN            | UNKNOWN            | UNKNOWN
-expired                       | api_key    | old   | anonymous | EXPIRED            | EXPIRED            | EXPIRED
-expired, of staff             | api_key    | aged  | anonymous | EXPIRED            | EXPIRED            | EXPIRED
-revoked                       | api_key    | gone  | anonymous | REVOKED            | REVOKED            | REVOKED
-revoked, of staff             | api_key    | ended | anonymous | REVOKED            | REVOKED            | REVOKED
-user disabled                 | api_key    | dora  | anonymous | USER_DISABLED      | USER_DISABLED      | USER_DISABLED
-staff user disabled           | api_key    | drew  | anonymous | USER_DISABLED      | USER_DISABLED      | USER_DISABLED
-for these methods             | api_key    | here  | here      | here               | here               | STAFF_REQUIRED
-for other methods             | api_key    | else  | else      | METHOD_NOT_ALLOWED | METHOD_NOT_ALLOWED | METHOD_NOT_ALLOWED
-two good ones at once         | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-good and unknown at once      | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-good and secret key at once   | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
-secret key, in the header     | secret_key | admin | admin     | admin              | admin              | admin
-secret key, as bearer         | secret_key | admin | admin     | admin              | admin              | admin
-nearly the secret key         | api_key    | -     | anonymous | MALFORMED          | MALFORMED          | MALFORMED
+credential                    | kind       | names | PUBLIC    | OPTIONAL            | AUTHENTICATED       | STAFF
+none                          | none       | -     | anonymous | anonymous           | MISSING             | MISSING
+good, in the header           | api_key    | ada   | ada       | ada                 | ada                 | STAFF_REQUIRED
+good, as bearer               | api_key    | ada   | ada       | ada                 | ada                 | STAFF_REQUIRED
+good, in both                 | api_key    | ada   | ada       | ada                 | ada                 | STAFF_REQUIRED
+good, beside another scheme   | api_key    | ada   | ada       | ada                 | ada                 | STAFF_REQUIRED
+another scheme                | none       | -     | anonymous | anonymous           | MISSING             | MISSING
+staff, in the header          | api_key    | grace | grace     | grace               | grace               | grace
+staff, as bearer              | api_key    | grace | grace     | grace               | grace               | grace
+malformed, in the header      | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+malformed, as bearer          | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+bearer of nothing             | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+empty header                  | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+unknown, in the header        | api_key    | -     | anonymous | UNKNOWN             | UNKNOWN             | UNKNOWN
+unknown, as bearer            | api_key    | -     | anonymous | UNKNOWN             | UNKNOWN             | UNKNOWN
+expired                       | api_key    | old   | anonymous | EXPIRED             | EXPIRED             | EXPIRED
+expired, of staff             | api_key    | aged  | anonymous | EXPIRED             | EXPIRED             | EXPIRED
+revoked                       | api_key    | gone  | anonymous | REVOKED             | REVOKED             | REVOKED
+revoked, of staff             | api_key    | ended | anonymous | REVOKED             | REVOKED             | REVOKED
+user disabled                 | api_key    | dora  | anonymous | USER_DISABLED       | USER_DISABLED       | USER_DISABLED
+staff user disabled           | api_key    | drew  | anonymous | USER_DISABLED       | USER_DISABLED       | USER_DISABLED
+for these methods             | api_key    | here  | here      | here                | here                | STAFF_REQUIRED
+for other methods             | api_key    | else  | else      | METHOD_NOT_ALLOWED  | METHOD_NOT_ALLOWED  | METHOD_NOT_ALLOWED
+from this address             | api_key    | near  | near      | near                | near                | STAFF_REQUIRED
+from another address          | api_key    | far   | anonymous | ADDRESS_NOT_ALLOWED | ADDRESS_NOT_ALLOWED | ADDRESS_NOT_ALLOWED
+two good ones at once         | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+good and unknown at once      | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+good and secret key at once   | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+secret key, in the header     | secret_key | admin | admin     | admin               | admin               | admin
+secret key, as bearer         | secret_key | admin | admin     | admin               | admin               | admin
+nearly the secret key         | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
 `;
 
 /** What a secret key is where none is accepted: a string that is no token. */
@@ -161,6 +163,12 @@ const refusals: Readonly<
     "METHOD_NOT_ALLOWED",
     null,
     "this API key may not call this method",
+  ],
+  ADDRESS_NOT_ALLOWED: [
+    Code.PermissionDenied,
+    "ADDRESS_NOT_ALLOWED",
+    null,
+    "this API key may not be used from this address",
   ],
 };
 
@@ -259,7 +267,8 @@ before(async () => {
 });
 
 async function createCredentials({ asStaff, sql }: TestServer): Promise<void> {
-  for (const username of ["ada", "grace", "old", "aged", "gone", "ended", "dora", "drew", "here", "else"]) {
+  const usernames = "ada grace old aged gone ended dora drew here else near far".split(" ");
+  for (const username of usernames) {
     const isStaff = ["grace", "aged", "ended", "drew"].includes(username);
     named[username] = { ...(await createUserAndKey(asStaff, username)), isStaff };
   }
@@ -280,6 +289,8 @@ async function createCredentials({ asStaff, sql }: TestServer): Promise<void> {
   }
   await sql`UPDATE api_keys SET allowed_methods = '{test.access.*}' WHERE id = ${idOf("here")}`;
   await sql`UPDATE api_keys SET allowed_methods = '{api.users.UserService/*}' WHERE id = ${idOf("else")}`;
+  await sql`UPDATE api_keys SET allowed_addresses = '{::1/128,127.0.0.0/8}' WHERE id = ${idOf("near")}`;
+  await sql`UPDATE api_keys SET allowed_addresses = '{::1/128,10.0.0.0/8}' WHERE id = ${idOf("far")}`;
   const [admin] = await sql<{ id: string; username: string }[]>`
     SELECT id, username FROM users WHERE is_staff AND is_active ORDER BY id LIMIT 1`;
   assert.equal(admin?.username, "admin");
@@ -317,6 +328,8 @@ function headersByCredential(): Record<string, Record<string, string>> {
     "staff user disabled": bearer(token("drew")),
     "for these methods": header(token("here")),
     "for other methods": header(token("else")),
+    "from this address": header(token("near")),
+    "from another address": bearer(token("far")),
     "two good ones at once": { ...header(ada), ...bearer(token("grace")) },
     "good and unknown at once": { ...header(ada), ...bearer(unknown) },
     "good and secret key at once": { ...header(secretKey), ...bearer(ada) },
@@ -551,8 +564,8 @@ for (const mode of modes) {
 }
 
 test("the table was walked whole, and each call has one row", async () => {
-  // 3 modes with 28 credentials and 3 with 6 × 9 services × 13 pairs of protocol and kind of method.
-  assert.equal(walked, (3 * 28 + 3 * 6) * 9 * 13);
+  // 3 modes with 30 credentials and 3 with 6 × 9 services × 13 pairs of protocol and kind of method.
+  assert.equal(walked, (3 * 30 + 3 * 6) * 9 * 13);
   const latchkey = await startServer({ databaseUrl });
   try {
     const [count] = await latchkey.sql<{ rows: string; ids: string }[]>`

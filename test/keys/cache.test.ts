@@ -26,6 +26,8 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
     provenAtMs: performance.now(),
     reads: 0,
     read: async (_hash: string): Promise<Grant | undefined> => grant,
+    importedReads: 0,
+    readImported: async () => false,
     tell(change: GrantChange) {
       for (const listen of listeners) listen(change);
     },
@@ -35,7 +37,10 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
       world.reads++;
       return world.read(hash);
     },
-    hasImportedKeys: async () => false,
+    hasImportedKeys() {
+      world.importedReads++;
+      return world.readImported();
+    },
     readFirstStaffUser: async () => ({ userId: 1n, username: "admin" }),
     fence: {
       isFresh: () => world.fresh,
@@ -98,6 +103,20 @@ for (const [name, change] of [
     assert.equal((await cache.find("a", false))?.revokedAtMs, 1);
   });
 }
+
+test("a read that was overtaken is found out though another look-up ended in between", async () => {
+  const { world, cache } = setUp();
+  const slow = held<Grant>();
+  const other = held<Grant>();
+  world.read = (hash) => (hash === "a" ? slow : other).promise;
+  const found = [cache.find("a", false), cache.find("b", false)];
+  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  other.resolve({ ...grant, apiKeyId: "b" });
+  await found[1];
+  world.read = async () => revoked;
+  slow.resolve(grant);
+  assert.equal((await found[0])?.revokedAtMs, 1);
+});
 
 test("a change of another key leaves a grant in memory and a read that is under way alone", async () => {
   const { world, cache } = setUp();
@@ -234,4 +253,110 @@ test("a change of a user drops all of the user's keys", async () => {
   world.tell({ kind: "user", userId: 7n });
   for (const hash of ["a", "b"]) await cache.find(hash, false);
   assert.equal(world.reads, 4);
+});
+
+test("without imported keys a token of another shape is never looked up", async () => {
+  const { world, cache } = setUp();
+  assert.equal(await cache.find("foreign", true), undefined);
+  // Without a promise, from the second one on.
+  for (const hash of ["foreign", "another", "third"]) assert.equal(cache.find(hash, true), undefined);
+  assert.deepEqual([world.importedReads, world.reads], [1, 0]);
+});
+
+test("whether there are imported keys is read once for all who ask at the same time", async () => {
+  const { world, cache } = setUp();
+  await Promise.all(Array.from({ length: 50 }, (_, i) => cache.find(String(i), true)));
+  assert.deepEqual([world.importedReads, world.reads], [1, 0]);
+});
+
+test("with imported keys a token of another shape is looked up as any other, and found or remembered as unknown", async () => {
+  const { world, cache } = setUp();
+  world.readImported = async () => true;
+  world.read = async (hash) => (hash === "imported" ? grant : undefined);
+  assert.deepEqual(await cache.find("imported", true), grant);
+  assert.equal(await cache.find("foreign", true), undefined);
+  assert.equal(cache.find("imported", true), grant);
+  assert.equal(cache.find("foreign", true), undefined);
+  assert.deepEqual([world.importedReads, world.reads], [1, 2]);
+});
+
+for (const kind of ["new_key", "all"] as const) {
+  test(`whether there are imported keys is read again after ${kind}: one may have been imported`, async () => {
+    const { world, cache } = setUp();
+    assert.equal(await cache.find("imported", true), undefined);
+    world.readImported = async () => true;
+    world.tell({ kind });
+    assert.deepEqual(await cache.find("imported", true), grant);
+  });
+
+  test(`a read of whether there are imported keys that began before ${kind} does not answer`, async () => {
+    const { world, cache } = setUp();
+    const slow = held<boolean>();
+    world.readImported = () => slow.promise;
+    const found = cache.find("imported", true);
+    world.tell({ kind });
+    world.readImported = async () => true;
+    slow.resolve(false);
+    assert.deepEqual(await found, grant);
+  });
+}
+
+test("a change of a key or user, or a new user, does not make it read again whether there are imported keys", async () => {
+  const { world, cache } = setUp();
+  await cache.find("foreign", true);
+  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  world.tell({ kind: "user", userId: 7n });
+  world.tell({ kind: "new_user" });
+  assert.equal(cache.find("foreign", true), undefined);
+  assert.equal(world.importedReads, 1);
+});
+
+test("a thousand new keys at once make one look-up read whether there are imported keys, once", async () => {
+  const { world, cache } = setUp();
+  await cache.find("foreign", true);
+  for (let i = 0; i < 1000; i++) world.tell({ kind: "new_key" });
+  await Promise.all([cache.find("foreign", true), cache.find("another", true)]);
+  assert.equal(world.importedReads, 2);
+});
+
+test("a new key drops the unknown tokens of another shape too", async () => {
+  const { world, cache } = setUp();
+  world.readImported = async () => true;
+  world.read = async () => undefined;
+  await cache.find("foreign", true);
+  world.read = async () => grant;
+  world.tell({ kind: "new_key" });
+  assert.deepEqual(await cache.find("foreign", true), grant);
+});
+
+test("while the fence is not fresh, every token of another shape is looked up, whatever was known of imported keys", async () => {
+  const { world, cache } = setUp();
+  world.read = async () => undefined;
+  await cache.find("foreign", true);
+  world.fresh = false;
+  // One is imported now, and nobody hears of it.
+  world.read = async () => grant;
+  assert.deepEqual(await cache.find("foreign", true), grant);
+  assert.deepEqual([world.importedReads, world.reads], [1, 1]);
+});
+
+test("that there are no imported keys is not kept when it was read while the fence went down", async () => {
+  const { world, cache } = setUp();
+  const slow = held<boolean>();
+  world.readImported = () => slow.promise;
+  const found = cache.find("foreign", true);
+  world.fresh = false;
+  slow.resolve(false);
+  await found;
+  world.fresh = true;
+  world.readImported = async () => true;
+  assert.deepEqual(await cache.find("foreign", true), grant);
+});
+
+test("a database that fails is no verdict on a token of another shape, until it is known that none is imported", async () => {
+  const { world, cache } = setUp();
+  world.readImported = async () => Promise.reject(new Error("connection refused"));
+  await assert.rejects(async () => cache.find("foreign", true), GrantsUnavailableError);
+  world.readImported = async () => false;
+  assert.equal(await cache.find("foreign", true), undefined);
 });

@@ -1,0 +1,150 @@
+/** Keys of other systems, taken over into Postgres. */
+import { asc, eq, inArray } from "drizzle-orm";
+import { v7 as uuidv7 } from "uuid";
+import { type Actor, auditAll } from "../db/audit.ts";
+import type { Database, Executor } from "../db/client.ts";
+import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
+import {
+  type ApiKeyRecord,
+  type ApiKeyType,
+  selected,
+  UserDisabledError,
+  UserNotFoundError,
+} from "./store.ts";
+
+/** A key of another system. */
+export interface KeyToImport {
+  readonly userId: bigint;
+  readonly name: string;
+  readonly description: string;
+  readonly type: ApiKeyType;
+  /** Base64, see `hashToken`. */
+  readonly hash: string;
+  readonly start: string;
+  readonly allowedMethods: string[];
+  /** As `formatAddressRange` writes them. */
+  readonly allowedAddresses: string[];
+  readonly expiresAt: Date | null;
+  /** From 1970 on. */
+  readonly createdAt: Date;
+  readonly lastUsedAt: Date | null;
+}
+
+export interface ImportStore {
+  /**
+   * Makes the keys whose hashes are not there yet, all or none, and returns every
+   * one in the order given. No two may have one hash. Rejects with
+   * {@link UserNotFoundError} and {@link UserDisabledError}.
+   */
+  importAll(
+    keys: readonly KeyToImport[],
+    actor: Actor,
+  ): Promise<{ readonly key: ApiKeyRecord; readonly created: boolean }[]>;
+}
+
+export function createImportStore(db: Database): ImportStore {
+  return {
+    importAll(keys, actor) {
+      if (keys.length === 0) return Promise.resolve([]);
+      return db.transaction(async (tx) => {
+        await holdUsers(tx, [...new Set(keys.map((key) => key.userId))]);
+        const made = new Set<string>();
+        let known = new Map<string, string>();
+        let missing = keys;
+        // Again only where a key that was there is deleted in between.
+        while (missing.length > 0) {
+          for (const id of await insertNew(tx, missing, actor)) made.add(id);
+          known = await idsByHash(tx, keys);
+          missing = keys.filter(({ hash }) => !known.has(hash));
+        }
+        const records = await readAll(tx, [...known.values()]);
+        return keys.map(({ hash }) => {
+          const key = records.get(known.get(hash) ?? "");
+          if (key === undefined) throw new Error("a key that was just imported is not there");
+          return { key, created: made.has(key.id) };
+        });
+      });
+    },
+  };
+}
+
+/** Holds users still: none is disabled or deleted until the transaction ends. In the order of ids, as all who lock several. */
+async function holdUsers(tx: Executor, ids: bigint[]): Promise<void> {
+  const found = await tx
+    .select({ id: users.id, isActive: users.isActive })
+    .from(users)
+    .where(inArray(users.id, ids))
+    .orderBy(asc(users.id))
+    .for("share");
+  const active = new Map(found.map(({ id, isActive }) => [id, isActive]));
+  for (const id of ids) {
+    if (!active.has(id)) throw new UserNotFoundError(`user ${id} not found`);
+    if (!active.get(id)) throw new UserDisabledError(`user ${id} is disabled`);
+  }
+}
+
+/** Inserts those whose hash is not there. Returns their ids. */
+async function insertNew(tx: Executor, keys: readonly KeyToImport[], actor: Actor): Promise<string[]> {
+  const rows = keys.map((key, i) => ({
+    ...key,
+    // Of its creation, so that the order of ids is still the order of creation; of one instant, the order given.
+    id: uuidv7({ msecs: key.createdAt.getTime(), seq: i }),
+    hash: Buffer.from(key.hash, "base64"),
+    imported: true,
+    createdBy: actor.userId ?? null,
+  }));
+  // Two imports of the same keys wait for each other at the same one first: neither holds what the other needs.
+  const inserted = await tx
+    .insert(apiKeys)
+    .values(rows.toSorted((a, b) => a.hash.compare(b.hash)))
+    .onConflictDoNothing({ target: apiKeys.hash })
+    .returning({ id: apiKeys.id });
+  const ids = new Set(inserted.map(({ id }) => id));
+  const created = rows.filter(({ id }) => ids.has(id));
+  if (created.length === 0) return [];
+  await tx.insert(apiKeyUsage).values(
+    created.map(({ id, createdAt, lastUsedAt }) => ({
+      apiKeyId: id,
+      lastUsedAt,
+      idleSince: (lastUsedAt ?? createdAt).toISOString().slice(0, 10),
+    })),
+  );
+  await auditAll(tx, actor, created.map(describe));
+  return created.map(({ id }) => id);
+}
+
+function describe(key: Omit<KeyToImport, "hash"> & { readonly id: string }) {
+  return {
+    action: "api_key.import",
+    targetUserId: key.userId,
+    targetApiKeyId: key.id,
+    after: {
+      name: key.name,
+      description: key.description,
+      type: key.type,
+      start: key.start,
+      allowed_methods: key.allowedMethods,
+      allowed_addresses: key.allowedAddresses,
+      expires_at: key.expiresAt,
+      created_at: key.createdAt,
+    },
+  } as const;
+}
+
+async function idsByHash(tx: Executor, keys: readonly KeyToImport[]): Promise<Map<string, string>> {
+  const hashes = keys.map(({ hash }) => Buffer.from(hash, "base64"));
+  const rows = await tx
+    .select({ id: apiKeys.id, hash: apiKeys.hash })
+    .from(apiKeys)
+    .where(inArray(apiKeys.hash, hashes));
+  return new Map(rows.map(({ id, hash }) => [hash.toString("base64"), id]));
+}
+
+async function readAll(tx: Executor, ids: string[]): Promise<Map<string, ApiKeyRecord>> {
+  const rows = await tx
+    .select(selected)
+    .from(apiKeys)
+    .innerJoin(apiKeyUsage, eq(apiKeyUsage.apiKeyId, apiKeys.id))
+    .where(inArray(apiKeys.id, ids));
+  return new Map(rows.map((row) => [row.id, row]));
+}
