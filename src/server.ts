@@ -36,6 +36,8 @@ import { loggerOptions } from "./logger.ts";
 import { keepPartitions } from "./logs/partitions.ts";
 import { createRequestLogService } from "./logs/service.ts";
 import { createRequestLogStore } from "./logs/store.ts";
+import { createLogTails } from "./logs/tail.ts";
+import { createTailStore } from "./logs/tail-store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth, healthService } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
@@ -189,6 +191,9 @@ async function join(
   });
   closers.unshift(async () => streams.close());
 
+  const tails = createLogTails({ store: createTailStore(database(open("tail", 1)), instance.id), onError });
+  closers.unshift(() => tails.close());
+
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
   const recorder = createRecorder({
     write: createUsageStore({
@@ -212,7 +217,7 @@ async function join(
     routes(router) {
       router.service(UserService, createUserService(users));
       router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
-      router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
+      router.service(RequestLogService, createRequestLogService({ logs: createRequestLogStore(db), tails }));
       options.routes?.(router);
       router.service(HealthService, healthService(health));
       const services = [...new Set(router.handlers.map((handler) => handler.service))];
@@ -249,6 +254,7 @@ async function join(
     close() {
       closing ??= (async () => {
         health.close();
+        void tails.close();
         await drain(rpcs, listener, shutdown, config.shutdownTimeoutMs);
         await app.close();
         await closeAll(closers, onError);

@@ -77,7 +77,12 @@ test("a row tells what was called, by whom, from where, and how it ended", async
     peerAddress: "127.0.0.1",
     userAgent: "a test/1.0",
     requestId,
+    errorMessage: "",
+    traceId: "",
   });
+  await assert.rejects(latchkey.as(ada.token).users.getUser({ userId: 999_999n }), { code: Code.NotFound });
+  const [failed] = await rows({ apiKeyId: ada.apiKeyId, code: "not_found" }, 1);
+  assert.match(failed?.errorMessage ?? "", /999999/);
 });
 
 test("each filter finds its rows and no other, alone and together", async () => {
