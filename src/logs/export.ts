@@ -44,8 +44,8 @@ const columns: Readonly<Record<string, (row: RequestLogRow) => string | bigint |
 };
 const cells = Object.values(columns);
 
-/** RFC 4180 ends its lines so. */
-const csvOptions = { record_delimiter: "windows", escape_formulas: true } as const;
+/** Lines end as RFC 4180 has it; half of such an end within a field is quoted as the whole is. */
+const csvOptions = { record_delimiter: "windows", quoted_match: /[\r\n]/, escape_formulas: true } as const;
 const csv: Encoder = {
   head: stringify([Object.keys(columns)], csvOptions),
   encode: (row) => stringify([cells.map((cell) => cell(row))], csvOptions),
