@@ -166,13 +166,14 @@ test("batches leave their keys only while somebody tails, and a tail is logged w
   assert.deepEqual(row, { method: "TailRequestLogs", code: Code.Canceled });
 });
 
-test("a batch that began before the first tail and is committed after it delays the first message, and is not missed", async () => {
+test("a batch that began before the first tail and is committed after it delays the first message", async (t) => {
   await until(leases, (count) => count === 0);
   const dora = await createUserAndKey(one.asStaff, "dora");
   const counted = async () =>
     (await one.sql`SELECT request_count::int AS n FROM api_key_usage WHERE api_key_id = ${dora.apiKeyId}`)[0]
       ?.n;
   const release = Promise.withResolvers<void>();
+  t.after(() => release.resolve());
   const locked = Promise.withResolvers<void>();
   const holder = one.sql.begin(async (tx) => {
     await tx`SELECT FROM api_key_usage WHERE api_key_id = ${dora.apiKeyId} FOR UPDATE`;
