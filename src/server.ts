@@ -44,6 +44,8 @@ import { createAuditLogService } from "./logs/audit-service.ts";
 import { createAuditStore } from "./logs/audit-store.ts";
 import { createRequestLogService } from "./logs/service.ts";
 import { createRequestLogStore } from "./logs/store.ts";
+import { createLogTails } from "./logs/tail.ts";
+import { createTailStore } from "./logs/tail-store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth, healthService } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
@@ -200,6 +202,9 @@ async function join(
   });
   closers.unshift(async () => streams.close());
 
+  const tails = createLogTails({ store: createTailStore(database(open("tail", 1)), instance.id), onError });
+  closers.unshift(() => tails.close());
+
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
   const recorder = createRecorder({
     write: createUsageStore({
@@ -232,7 +237,7 @@ async function join(
         ...createVerification({ ...entrance, recorder }),
         ...createImport({ imports: createImportStore(db), keys }),
       });
-      router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
+      router.service(RequestLogService, createRequestLogService({ logs: createRequestLogStore(db), tails }));
       router.service(StatsService, createStatsService(createStatsStore(db)));
       router.service(AuditLogService, createAuditLogService(createAuditStore(db)));
       options.routes?.(router);
@@ -268,6 +273,7 @@ async function join(
     close() {
       closing ??= (async () => {
         health.close();
+        void tails.close();
         await drain(rpcs, listener, shutdown, config.shutdownTimeoutMs);
         await app.close();
         await closeAll(closers, onError);

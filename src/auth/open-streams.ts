@@ -1,8 +1,9 @@
-/** The streams that a credential holds open, ended when it is no good any more. */
+/** The streams that a credential holds open, ended when it is no good any more, or less than it was. */
 import type { DescMethod } from "@bufbuild/protobuf";
-import type { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Authorization, Authorizer } from "./authorizer.ts";
 import type { GrantChange, GrantSource } from "./grant.ts";
+import type { Verdict } from "./verdict.ts";
 
 /** Look-ups at once, when all streams are looked at: far fewer than the cache takes. */
 const recheckConcurrency = 16;
@@ -57,9 +58,11 @@ export function createOpenStreams(options: {
   async function recheckGroup(group: OpenStream[]): Promise<void> {
     const [first] = group;
     if (first === undefined) return;
-    const { error } = await options.authorizer.recheck(first.method, first.authorization);
-    if (error === undefined) return;
-    for (const stream of group) if (streams.has(stream)) stream.end(error);
+    const { error, verdict } = await options.authorizer.recheck(first.method, first.authorization);
+    for (const stream of group) {
+      const reason = error ?? lostStaff(stream.authorization.verdict, verdict);
+      if (reason !== undefined && streams.has(stream)) stream.end(reason);
+    }
   }
 
   function start(concerned: OpenStream[]): void {
@@ -85,6 +88,12 @@ export function createOpenStreams(options: {
       streams.clear();
     },
   };
+}
+
+/** What a stream shows was decided when it opened: it must not go on showing what staff see. */
+function lostStaff(before: Verdict, now: Verdict): ConnectError | undefined {
+  if (!before.principal?.isStaff || now.principal?.isStaff) return undefined;
+  return new ConnectError("the user of this stream is no longer staff", Code.PermissionDenied);
 }
 
 function concerns(change: GrantChange, stream: OpenStream): boolean {

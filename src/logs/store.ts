@@ -1,62 +1,101 @@
 /** The request log in Postgres, as it is read. Written by `usage/store.ts`. */
-import { and, desc, eq, gte, lt, lte, sql } from "drizzle-orm";
-import type { Database } from "../db/client.ts";
+import { type SQL, sql } from "drizzle-orm";
+import type { Database, Executor } from "../db/client.ts";
 import { requestLogs } from "../db/schema.ts";
+import type { RequestLogFilter } from "./filter.ts";
+import { listQuery, type RequestLogCursor, type Walk, walkOf } from "./list-query.ts";
+import { type RequestLogRow, type SelectedRow, toRow } from "./row.ts";
 
-export type RequestLogRow = typeof requestLogs.$inferSelect;
-
-export interface RequestLogFilter {
-  userId?: bigint | undefined;
-  apiKeyId?: string | undefined;
-  service?: string | undefined;
-  method?: string | undefined;
-  /** google.rpc.Code. */
-  code?: number | undefined;
-  denialReason?: string | undefined;
-  /** Inclusive. */
-  from?: Date | undefined;
-  /** Exclusive. */
-  until?: Date | undefined;
-}
-
-/** A row's place in the listing. */
-export interface RequestLogCursor {
-  readonly time: Date;
-  readonly id: string;
+export interface RequestLogPage {
+  readonly rows: RequestLogRow[];
+  /** Where the next page goes on; undefined: this is the last one. */
+  readonly next: RequestLogCursor | undefined;
 }
 
 export interface RequestLogStore {
-  /** Newest first, at most `limit`, those after the cursor. */
-  list(filter: RequestLogFilter, limit: number, after?: RequestLogCursor): Promise<RequestLogRow[]>;
+  /**
+   * The rows after the cursor, newest first, at most `limit`. There may be fewer,
+   * even none, though more follow: a page looks at a bounded number of rows.
+   */
+  list(filter: RequestLogFilter, limit: number, after?: RequestLogCursor): Promise<RequestLogPage>;
 }
 
-export function createRequestLogStore(db: Database): RequestLogStore {
+/** Services with one method, or methods of one service, that are walked side by side. Others can be made up by whoever asks for verdicts. */
+const maxNames = 100;
+
+/** For the transaction: an index in its order, even where Postgres thinks that sorting a few rows is cheaper. They may be many. */
+export const inIndexOrder: SQL = sql`
+  SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_sort', 'enable_incremental_sort', 'enable_seqscan',
+    'enable_bitmapscan', 'jit']) AS name`;
+
+/** Rows looked at for one page, where a condition is left that no index answers. */
+export const defaultScanBudget = 20_000;
+
+export function createRequestLogStore(
+  db: Database,
+  { scanBudget = defaultScanBudget }: { scanBudget?: number } = {},
+): RequestLogStore {
   return {
-    list(filter, limit, after) {
-      const { userId, apiKeyId, service, method, code, denialReason, from, until } = filter;
-      const t = requestLogs;
-      return db
-        .select()
-        .from(t)
-        .where(
-          and(
-            userId === undefined ? undefined : eq(t.userId, userId),
-            apiKeyId === undefined ? undefined : eq(t.apiKeyId, apiKeyId),
-            service === undefined ? undefined : eq(t.service, service),
-            method === undefined ? undefined : eq(t.method, method),
-            code === undefined ? undefined : eq(t.code, code),
-            denialReason === undefined ? undefined : eq(t.denialReason, denialReason),
-            from === undefined ? undefined : gte(t.time, from),
-            until === undefined ? undefined : lt(t.time, until),
-            // The first condition says nothing that the second does not, but lets Postgres leave out whole days.
-            after === undefined ? undefined : lte(t.time, after.time),
-            after === undefined
-              ? undefined
-              : sql`(${t.time}, ${t.id}) < (${after.time.toISOString()}::timestamptz, ${after.id}::uuid)`,
-          ),
-        )
-        .orderBy(desc(t.time), desc(t.id))
-        .limit(limit);
-    },
+    list: (filter, limit, after) =>
+      db.transaction(
+        async (tx) => {
+          await tx.execute(inIndexOrder);
+          if (!(await canMatch(tx, filter))) return { rows: [], next: undefined };
+          const walk = await findWalk(tx, filter);
+          const found = await tx.execute<SelectedRow & { matches: boolean; is_last: boolean }>(
+            listQuery({ filter, walk, limit, after, scanBudget }),
+          );
+          const rows = found.filter((row) => row.matches).map(toRow);
+          const shown = rows.slice(0, limit);
+          const end = found.length > limit ? shown.at(-1) : undefined;
+          const last = found.at(-1);
+          const lookedAt = last?.is_last ? toRow(last) : undefined;
+          return { rows: shown, next: cursorAt(end ?? lookedAt) };
+        },
+        { accessMode: "read only" },
+      ),
   };
+}
+
+function cursorAt(row: RequestLogRow | undefined): RequestLogCursor | undefined {
+  return row && { time: row.time, id: row.id };
+}
+
+/**
+ * False where a key is asked for that is not the user's: a key never changes its
+ * user, so that one row tells. Pages that are empty, one after the other, would
+ * tell others how much the key is used.
+ */
+async function canMatch(tx: Executor, { apiKeyId, userId }: RequestLogFilter): Promise<boolean> {
+  if (apiKeyId === undefined || userId === undefined) return true;
+  const query = listQuery({ filter: { apiKeyId }, walk: walkOf({ apiKeyId }), limit: 1, scanBudget: 1 });
+  const [newest] = await tx.execute<SelectedRow>(query);
+  return newest !== undefined && toRow(newest).userId === userId;
+}
+
+/** The walk for a filter, the log asked for names where it takes them. */
+export async function findWalk(tx: Executor, filter: RequestLogFilter): Promise<Walk> {
+  const walk = walkOf(filter, []);
+  if (walk.branches?.type !== "text") return walk;
+  const found = await tx.execute<{ name: string }>(namesQuery(filter));
+  return walkOf(filter, found.length > maxNames ? undefined : found.map(({ name }) => name));
+}
+
+/**
+ * The methods of a service, or the services, that the log has: each is found from
+ * the one before by a step through the index, however many rows it has.
+ */
+export function namesQuery({ service }: RequestLogFilter): SQL {
+  const column = sql.raw(service === undefined ? "service" : "method");
+  const within = service === undefined ? sql`true` : sql`service = ${service}`;
+  const step = (condition: SQL) =>
+    sql`SELECT ${column} AS name FROM ${requestLogs} WHERE ${within} AND ${condition} ORDER BY ${column} LIMIT 1`;
+  return sql`
+    WITH RECURSIVE found (name, n) AS (
+      (SELECT name, 1 FROM (${step(sql`true`)}) first)
+      UNION ALL
+      SELECT following.name, found.n + 1
+      FROM found, LATERAL (${step(sql`${column} > found.name`)}) following
+      WHERE found.n <= ${maxNames}
+    ) SELECT name FROM found`;
 }

@@ -9,6 +9,8 @@ import {
   keyRollups,
   methodRollups,
   requestLogs,
+  requestLogTail,
+  requestLogTails,
   rollupLateHours,
 } from "../db/schema.ts";
 import { floorTo, hourMs } from "./range.ts";
@@ -50,6 +52,8 @@ export type WriteUsage = (batch: UsageBatch) => Promise<void>;
  * - Counters are locked in the order of their ids before any is moved. An UPDATE
  *   from a join locks in any order, and two instances would deadlock.
  * - Rollups are merged in the order of their keys, for the same reason.
+ * - While somebody tails the log, the batch leaves the keys of its rows, though it
+ *   may have none: a number that is missing is then a batch that was missed.
  *
  * Ids of users go as text: postgres.js would take an array of bigint for one bigint.
  */
@@ -65,6 +69,11 @@ export function createUsageStore(options: UsageStoreOptions): WriteUsage {
         WHERE ${instances.lastBatch} < excluded.last_batch
         RETURNING 1
       ), logged AS (${insertCalls(calls, instance.id, options.redact)}
+      ), tailed AS (
+        INSERT INTO ${requestLogTail} (instance_id, batch, times, ids)
+        SELECT ${instance.id}::uuid, ${number}::bigint, coalesce(array_agg(time), '{}'), coalesce(array_agg(id), '{}')
+        FROM logged
+        HAVING EXISTS (SELECT FROM batch) AND EXISTS (SELECT FROM ${requestLogTails} WHERE expires_at > now())
       ), locked AS MATERIALIZED (
         SELECT api_key_id FROM ${apiKeyUsage}
         WHERE api_key_id = ANY (${sql.param([...totals.keys.keys()])}::uuid[]) AND EXISTS (SELECT FROM batch)
@@ -119,7 +128,8 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
       ${column((call) => (call.errorMessage === undefined ? null : clean(call.errorMessage)))}::text[]
     ) AS call (time_ms, id, service, method, protocol, code, denial_reason, user_id, api_key_id, credential_kind,
       duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id, error_message)
-    WHERE EXISTS (SELECT FROM batch)`;
+    WHERE EXISTS (SELECT FROM batch)
+    RETURNING time, id`;
 }
 
 function mergeRollups(by: "method" | "key", rollups: readonly Rollup[]): SQL {

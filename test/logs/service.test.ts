@@ -77,7 +77,12 @@ test("a row tells what was called, by whom, from where, and how it ended", async
     peerAddress: "127.0.0.1",
     userAgent: "a test/1.0",
     requestId,
+    errorMessage: "",
+    traceId: "",
   });
+  await assert.rejects(latchkey.as(ada.token).users.getUser({ userId: 999_999n }), { code: Code.NotFound });
+  const [failed] = await rows({ apiKeyId: ada.apiKeyId, code: "not_found" }, 1);
+  assert.match(failed?.errorMessage ?? "", /999999/);
 });
 
 test("each filter finds its rows and no other, alone and together", async () => {
@@ -121,6 +126,62 @@ test("each filter finds its rows and no other, alone and together", async () => 
       JSON.stringify(filter, (_, value) => (typeof value === "bigint" ? String(value) : value)),
     );
   }
+});
+
+test("rows are found by how long they took, over what protocol, from where and with what error", async () => {
+  const service = "found.By";
+  await latchkey.sql`
+    INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id,
+      instance_id, peer_address, error_message)
+    VALUES
+      ('2026-01-02T00:00:03Z', gen_random_uuid(), ${service}, 'C', 'verify', 0, 'none', 1500, 'r', gen_random_uuid(), '192.0.2.7', NULL),
+      ('2026-01-02T00:00:02Z', gen_random_uuid(), ${service}, 'B', 'grpc-web', 5, 'none', 1501, 'r', gen_random_uuid(), '2001:db8::7', 'No such Thing_1'),
+      ('2026-01-02T00:00:01Z', gen_random_uuid(), ${service}, 'A', 'grpc', 13, 'none', 2000000, 'r', gen_random_uuid(), NULL, '100% broken')`;
+  const nanos = (ns: number) => ({ seconds: 0n, nanos: ns }) as RequestLogFilter["minDuration"];
+  for (const [filter, expected] of [
+    [{}, "CBA"],
+    [{ minDuration: nanos(1_500_001) }, "BA"],
+    [{ minDuration: nanos(1_500_000), maxDuration: nanos(1_500_999) }, "C"],
+    [{ maxDuration: nanos(1_501_000) }, "CB"],
+    [{ maxDuration: nanos(0) }, ""],
+    [{ minDuration: { seconds: 315_576_000_000n, nanos: 0 } as RequestLogFilter["minDuration"] }, ""],
+    [{ protocol: "verify" }, "C"],
+    [{ protocol: "grpc" }, "A"],
+    [{ peerAddress: "192.0.2.7" }, "C"],
+    [{ peerAddress: "::ffff:192.0.2.0/120" }, "C"],
+    [{ peerAddress: "2001:db8::/32" }, "B"],
+    [{ peerAddress: "::/0" }, "B"],
+    [{ peerAddress: "10.0.0.0/8" }, ""],
+    [{ errorText: "SUCH thing" }, "B"],
+    [{ errorText: "%" }, "A"],
+    [{ errorText: "thing-1" }, ""],
+    [{ errorText: "such", code: "ok" }, ""],
+    [{ errorText: "b", code: "internal", minDuration: nanos(1) }, "A"],
+  ] as const) {
+    const found = await list({ service, ...filter } as Filter);
+    assert.equal(found.map(({ method }) => method).join(""), expected, Object.entries(filter).join());
+  }
+});
+
+test("times are told and compared to the microsecond", async () => {
+  const service = "micro.Seconds";
+  await latchkey.sql`
+    INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id, instance_id)
+    SELECT '2026-01-02T03:04:05.999998Z'::timestamptz + n * interval '1 microsecond', gen_random_uuid(), ${service},
+      'M' || n, 'grpc', 0, 'none', 1, 'r', gen_random_uuid() FROM generate_series(0, 3) n`;
+  const [newest, ...others] = await list({ service });
+  const second = BigInt(Date.parse("2026-01-02T03:04:05Z") / 1000);
+  assert.deepEqual([newest?.time?.seconds, newest?.time?.nanos], [second + 1n, 1000]);
+  assert.deepEqual(
+    others.map(({ time }) => time?.nanos),
+    [0, 999_999_000, 999_998_000],
+  );
+  const at = (seconds: bigint, nanos: number) => ({ seconds, nanos }) as RequestLogFilter["startTime"];
+  const methods = async (filter: Filter) => (await list({ service, ...filter })).map(({ method }) => method);
+  assert.deepEqual(await methods({ startTime: at(second, 999_999_000) }), ["M3", "M2", "M1"]);
+  assert.deepEqual(await methods({ startTime: at(second, 999_999_001) }), ["M3", "M2"]);
+  assert.deepEqual(await methods({ endTime: at(second, 999_999_001) }), ["M1", "M0"]);
+  assert.deepEqual(await methods({ endTime: at(second, 999_999_000) }), ["M0"]);
 });
 
 test("a time range holds its start and not its end, to the nanosecond", async () => {
@@ -168,6 +229,22 @@ for (const [what, filter, message] of [
     { startTime: { seconds: 2n, nanos: 0 }, endTime: { seconds: 1n, nanos: 0 } },
     /end_time must not be before start_time/,
   ],
+  ["a negative duration", { minDuration: { seconds: -1n, nanos: 0 } }, /min_duration must not be negative/],
+  ["negative nanos of a duration", { maxDuration: { seconds: 0n, nanos: -1 } }, /max_duration/],
+  ["nanos past a second", { maxDuration: { seconds: 0n, nanos: 1_000_000_000 } }, /max_duration/],
+  ["a duration of 2^63 - 1 seconds", { minDuration: { seconds: 2n ** 63n - 1n, nanos: 0 } }, /min_duration/],
+  [
+    "durations of which the most is less than the least",
+    { minDuration: { seconds: 1n, nanos: 1 }, maxDuration: { seconds: 1n, nanos: 0 } },
+    /max_duration must not be less than min_duration/,
+  ],
+  ["an unknown protocol", { protocol: "http" }, /protocol "http" is unknown: grpc/],
+  ["a protocol with NUL", { protocol: "grpc\0" }, /protocol/],
+  ["an address that is none", { peerAddress: "example.com" }, /peer_address/],
+  ["an address with too many bits", { peerAddress: "192.0.2.0/33" }, /peer_address/],
+  ["an address in short", { peerAddress: "127.1" }, /peer_address/],
+  ["an error text of 201 characters", { errorText: "x".repeat(201) }, /error_text/],
+  ["an error text with NUL", { errorText: "\0" }, /error_text/],
   ["a negative page size", { pageSize: -1 }, /page_size/],
   ["a page token of nobody", { pageToken: "garbage" }, /page_token/],
 ] as const) {
@@ -275,6 +352,8 @@ test("a page token of other filters, of another listing or made by hand is refus
     ["cut", { service, pageToken: nextPageToken.slice(0, -4) }],
     ["without a cursor", { service, pageToken: crafted(filters) }],
     ["without an id", { service, pageToken: crafted(filters, time) }],
+    ["of a day that is none", { service, pageToken: crafted(filters, "2026-02-30T00:00:00.000000Z", id) }],
+    ["of the year 0", { service, pageToken: crafted(filters, "0000-01-01T00:00:00.000000Z", id) }],
     ["of a time that is none", { service, pageToken: crafted(filters, "yesterday", id) }],
     [
       "of a time that Postgres has not",
