@@ -28,7 +28,9 @@ import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
 import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
+import { createApiKeyChanges } from "./keys/changes.ts";
 import { createFence } from "./keys/fence.ts";
+import { sweepIdempotentRequests } from "./keys/idempotency.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
 import { createListener, type Listener } from "./listener.ts";
@@ -211,7 +213,9 @@ async function join(
   const rpcs = mountRpcs(app, {
     routes(router) {
       router.service(UserService, createUserService(users));
-      router.service(ApiKeyService, createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }));
+      router.service(ApiKeyService, {
+        ...createApiKeyService({ keys, changes: createApiKeyChanges(db), tokenPrefix: config.tokenPrefix }),
+      });
       router.service(RequestLogService, createRequestLogService(createRequestLogStore(db)));
       options.routes?.(router);
       router.service(HealthService, healthService(health));
@@ -230,7 +234,11 @@ async function join(
   for (const { method } of rpcs.handlers) policy.of(method);
   fence.onDatabaseUp((up) => health.setServing(up));
 
-  const partitionTimer = setInterval(keepDays, partitionIntervalMs);
+  const sweep = () =>
+    sweepIdempotentRequests(db).catch((error: unknown) =>
+      onError("old request ids of new keys could not be swept", error),
+    );
+  const partitionTimer = setInterval(() => Promise.all([keepDays(), sweep()]), partitionIntervalMs);
   closers.unshift(async () => clearInterval(partitionTimer));
 
   let closing: Promise<void> | undefined;

@@ -12,6 +12,9 @@ export interface Actor {
 
 export type AuditAction =
   | "api_key.create"
+  | "api_key.import"
+  | "api_key.update"
+  | "api_key.rotate"
   | "api_key.revoke"
   | "api_key.delete"
   | "user.create"
@@ -29,11 +32,19 @@ export interface AuditedChange {
 
 /** Writes one audit event. Call it in the transaction that makes the change. */
 export async function audit(tx: Executor, actor: Actor, change: AuditedChange): Promise<void> {
-  await tx.insert(auditEvents).values({
-    ...change,
-    actorUserId: actor.userId ?? null,
-    actorApiKeyId: actor.apiKeyId ?? null,
-    peerAddress: actor.peerAddress ?? null,
-    requestId: actor.requestId ?? null,
-  });
+  await auditAll(tx, actor, [change]);
+}
+
+/** Writes an audit event for each of many changes, in one statement. */
+export async function auditAll(tx: Executor, actor: Actor, changes: readonly AuditedChange[]): Promise<void> {
+  if (changes.length === 0) return;
+  await tx.insert(auditEvents).values(
+    changes.map((change) => ({
+      ...change,
+      actorUserId: actor.userId ?? null,
+      actorApiKeyId: actor.apiKeyId ?? null,
+      peerAddress: actor.peerAddress ?? null,
+      requestId: actor.requestId ?? null,
+    })),
+  );
 }
