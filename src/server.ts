@@ -32,6 +32,7 @@ import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
 import { StatsService } from "./gen/latchkey/v1/stats_service_pb.js";
 import { UserAdminService } from "./gen/latchkey/v1/user_admin_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
+import { createApiKeyChanges } from "./keys/changes.ts";
 import { createFence } from "./keys/fence.ts";
 import { createImport } from "./keys/import.ts";
 import { createImportStore } from "./keys/import-store.ts";
@@ -233,9 +234,9 @@ async function join(
       router.service(UserService, createUserService(users, userChanges));
       router.service(UserAdminService, createUserAdminService(users, userChanges));
       router.service(ApiKeyService, {
-        ...createApiKeyService({ keys, tokenPrefix: config.tokenPrefix }),
+        ...createApiKeyService({ keys, changes: createApiKeyChanges(db), tokenPrefix: config.tokenPrefix }),
         ...createVerification({ ...entrance, recorder }),
-        ...createImport({ imports: createImportStore(db), keys }),
+        ...createImport({ imports: createImportStore(db) }),
       });
       router.service(RequestLogService, createRequestLogService({ logs: createRequestLogStore(db), tails }));
       router.service(StatsService, createStatsService(createStatsStore(db)));

@@ -6,7 +6,8 @@ import { Code } from "@connectrpc/connect";
 import Fastify from "fastify";
 import { createToken, hashToken, tokenStart } from "../src/auth/token.ts";
 import { connect, database } from "../src/db/client.ts";
-import { createApiKeyStore, type NewApiKey } from "../src/keys/store.ts";
+import { createApiKeyChanges } from "../src/keys/changes.ts";
+import type { NewApiKey } from "../src/keys/store.ts";
 import { describeError, loggerOptions } from "../src/logger.ts";
 import { createUserChanges } from "../src/users/changes.ts";
 import { createTestDatabase } from "./harness/postgres.ts";
@@ -55,7 +56,7 @@ test("what Drizzle says of a failed statement is logged without its parameters, 
       start: tokenStart(token, "lk"),
       expiresAt: null,
     };
-    const keys = createApiKeyStore(db);
+    const keys = createApiKeyChanges(db);
     await keys.create(key, {});
     const error: unknown = await keys.create(key, {}).catch((reason: unknown) => reason);
     // Otherwise there would be nothing to leave out.

@@ -4,14 +4,15 @@ import type { PgTable } from "drizzle-orm/pg-core";
 import { alone } from "./alone.ts";
 import type { Database } from "./client.ts";
 import type { Clocks } from "./clocks.ts";
-import { instances, rollupTops, sessions } from "./schema.ts";
+import { idempotentRequests, instances, rollupTops, sessions } from "./schema.ts";
 
 const rowsAtOnce = 1000;
 const dayMs = 86_400_000;
 
 /**
- * Deletes sessions that have expired, instances that were not seen for 30 days, and the
- * busiest keys and users of before the retention, until it is done or `stopped`.
+ * Deletes sessions that have expired, instances that were not seen for 30 days, requests
+ * that need no remembering after a day, and the busiest keys and users of before the
+ * retention, until it is done or `stopped`.
  * Resolves at once while another instance is at it.
  */
 export async function sweepRows(
@@ -24,6 +25,7 @@ export async function sweepRows(
   const swept: [PgTable, SQL | undefined][] = [
     [sessions, lt(sessions.expiresAt, earliest)],
     [instances, lt(instances.seenAt, ago(30))],
+    [idempotentRequests, lt(idempotentRequests.createdAt, ago(1))],
     [
       rollupTops,
       and(

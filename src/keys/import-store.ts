@@ -1,16 +1,14 @@
 /** Keys of other systems, taken over into Postgres. */
-import { asc, eq, inArray } from "drizzle-orm";
+import { eq, inArray } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import { type Actor, auditAll } from "../db/audit.ts";
 import type { Database, Executor } from "../db/client.ts";
-import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
-import {
-  type ApiKeyRecord,
-  type ApiKeyType,
-  selected,
-  UserDisabledError,
-  UserNotFoundError,
-} from "./store.ts";
+import { apiKeys, apiKeyUsage } from "../db/schema.ts";
+import { callerScope, holdUsers } from "./caller.ts";
+import { type ApiKeyRecord, type ApiKeyType, recordColumns, scopeOf } from "./record.ts";
+import { ExceedsCallerError } from "./refusal.ts";
+import { excessOf } from "./scope.ts";
+import { checkUser } from "./store.ts";
 
 /** A key of another system. */
 export interface KeyToImport {
@@ -33,8 +31,7 @@ export interface KeyToImport {
 export interface ImportStore {
   /**
    * Makes the keys whose hashes are not there yet, all or none, and returns every
-   * one in the order given. No two may have one hash. Rejects with
-   * {@link UserNotFoundError} and {@link UserDisabledError}.
+   * one in the order given. No two may have one hash. Rejects as `createApiKey` does.
    */
   importAll(
     keys: readonly KeyToImport[],
@@ -47,7 +44,10 @@ export function createImportStore(db: Database): ImportStore {
     importAll(keys, actor) {
       if (keys.length === 0) return Promise.resolve([]);
       return db.transaction(async (tx) => {
-        await holdUsers(tx, [...new Set(keys.map((key) => key.userId))]);
+        const userIds = [...new Set(keys.map((key) => key.userId))];
+        const users = await holdUsers(tx, actor, userIds);
+        await checkWithinCaller(tx, keys, actor);
+        for (const id of userIds) checkUser(users.get(id), id);
         const made = new Set<string>();
         let known = new Map<string, string>();
         let missing = keys;
@@ -68,18 +68,12 @@ export function createImportStore(db: Database): ImportStore {
   };
 }
 
-/** Holds users still: none is disabled or deleted until the transaction ends. In the order of ids, as all who lock several. */
-async function holdUsers(tx: Executor, ids: bigint[]): Promise<void> {
-  const found = await tx
-    .select({ id: users.id, isActive: users.isActive })
-    .from(users)
-    .where(inArray(users.id, ids))
-    .orderBy(asc(users.id))
-    .for("share");
-  const active = new Map(found.map(({ id, isActive }) => [id, isActive]));
-  for (const id of ids) {
-    if (!active.has(id)) throw new UserNotFoundError(`user ${id} not found`);
-    if (!active.get(id)) throw new UserDisabledError(`user ${id} is disabled`);
+/** A key passes on no more than it has. Rejects with {@link ExceedsCallerError} and what `callerScope` rejects with. */
+async function checkWithinCaller(tx: Executor, keys: readonly KeyToImport[], actor: Actor): Promise<void> {
+  const limit = await callerScope(tx, actor);
+  for (const [i, key] of keys.entries()) {
+    const excess = excessOf(scopeOf({ ...key, canVerify: false }), limit);
+    if (excess !== undefined) throw new ExceedsCallerError(`api_keys[${i}].${excess}`);
   }
 }
 
@@ -142,7 +136,7 @@ async function idsByHash(tx: Executor, keys: readonly KeyToImport[]): Promise<Ma
 
 async function readAll(tx: Executor, ids: string[]): Promise<Map<string, ApiKeyRecord>> {
   const rows = await tx
-    .select(selected)
+    .select(recordColumns)
     .from(apiKeys)
     .innerJoin(apiKeyUsage, eq(apiKeyUsage.apiKeyId, apiKeys.id))
     .where(inArray(apiKeys.id, ids));

@@ -1,172 +1,164 @@
-/** `latchkey.v1.ApiKeyService`. */
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+/** `latchkey.v1.ApiKeyService`: the life of a key. */
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import { type Principal, requireStaff, requireUser } from "../auth/principal.ts";
+import { type Principal, requireUser } from "../auth/principal.ts";
 import { createToken, hashToken, tokenStart } from "../auth/token.ts";
 import {
-  type ApiKeySchema,
   type ApiKeyService,
-  ApiKeyStatus,
-  ApiKeyType,
+  CreateApiKeyRequestSchema,
   ListApiKeysRequestSchema,
+  type RevocationReason,
+  RotateApiKeyRequestSchema,
 } from "../gen/latchkey/v1/api_key_service_pb.js";
 import { actorOf } from "../rpc/actor.ts";
 import { readPage } from "../rpc/page.ts";
-import { checkText, checkTime, checkUserId, checkUuid, invalid } from "../rpc/validate.ts";
+import { type RequestIdentity, readRequestId } from "../rpc/request-id.ts";
+import { checkText, checkUserId, checkUuid } from "../rpc/validate.ts";
 import { visibleUser } from "../rpc/visible-user.ts";
-import {
-  type ApiKeyRecord,
-  type ApiKeyStore,
-  type ApiKeyStatus as StoredStatus,
-  type ApiKeyType as StoredType,
-  statusOf,
-  UserDisabledError,
-  UserNotFoundError,
-} from "./store.ts";
+import type { ApiKeyChanges, Revocation } from "./changes.ts";
+import type { OnceOnly } from "./idempotency.ts";
+import { orderOf } from "./list.ts";
+import { storedReason, toMessage } from "./message.ts";
+import type { ApiKeyRecord } from "./record.ts";
+import { telling } from "./refused.ts";
+import { checkFuture, readCursor, readFilter, readGrace, readNewKey, readUpdate } from "./request.ts";
+import type { ApiKeyStore } from "./store.ts";
 
 const pageSizes = { fallback: 50, most: 500 };
-
-const types: Readonly<Partial<Record<ApiKeyType, StoredType>>> = {
-  [ApiKeyType.SERVICE]: "service",
-  [ApiKeyType.CLI]: "cli",
-  [ApiKeyType.WEBHOOK]: "webhook",
-  [ApiKeyType.INTERNAL]: "internal",
-  [ApiKeyType.DEVELOPMENT]: "development",
-};
-
-const statuses: Readonly<Partial<Record<ApiKeyStatus, StoredStatus>>> = {
-  [ApiKeyStatus.ACTIVE]: "active",
-  [ApiKeyStatus.EXPIRED]: "expired",
-  [ApiKeyStatus.REVOKED]: "revoked",
-};
+const maxNoteLength = 1000;
 
 export interface ApiKeyServiceOptions {
   keys: ApiKeyStore;
+  changes: ApiKeyChanges;
   tokenPrefix: string;
   /** Default: the wall clock. */
   now?: () => Date;
 }
 
+/** The methods that `requireUser` begins do not rest on the proto's declaration: a key outlives a time with authentication off. */
 export function createApiKeyService(
   options: ApiKeyServiceOptions,
 ): Partial<ServiceImpl<typeof ApiKeyService>> {
-  const { keys, tokenPrefix } = options;
+  const { keys, changes, tokenPrefix } = options;
   const now = options.now ?? (() => new Date());
 
   /** A key that the principal may see. Another's is answered as if it were not there. */
-  async function visible(id: string, principal: Principal): Promise<ApiKeyRecord> {
-    const key = await keys.get(checkUuid("id", id));
+  async function visible(field: string, id: string, principal: Principal): Promise<ApiKeyRecord> {
+    const key = await keys.get(checkUuid(field, id));
     if (key === undefined || !(principal.isStaff || key.userId === principal.userId)) throw notFound(id);
     return key;
   }
 
+  function newToken() {
+    const token = createToken(tokenPrefix);
+    return { token, hash: hashToken(token), start: tokenStart(token, tokenPrefix) };
+  }
+
   return {
     async createApiKey(request, context) {
-      // Beside the proto's declaration: a key outlives a time with authentication switched off.
-      requireStaff(context);
-      const token = createToken(tokenPrefix);
-      const expiresAt = request.expiresAt === undefined ? null : checkTime("expires_at", request.expiresAt);
-      if (expiresAt !== null && expiresAt <= now()) {
-        throw invalid("expires_at must be in the future; leave it out for a key that never expires");
-      }
-      try {
-        const key = await keys.create(
-          {
-            userId: checkUserId("user_id", request.userId),
-            name: checkText("name", request.name, 100, 1),
-            description: checkText("description", request.description, 1000),
-            type: storedType(request.type) ?? "service",
-            hash: hashToken(token),
-            start: tokenStart(token, tokenPrefix),
-            expiresAt,
-          },
-          actorOf(context),
-        );
-        return { apiKey: toMessage(key, now()), token };
-      } catch (error) {
-        if (error instanceof UserNotFoundError) throw new ConnectError(error.message, Code.NotFound);
-        if (error instanceof UserDisabledError) {
-          throw new ConnectError(error.message, Code.FailedPrecondition);
-        }
-        throw error;
-      }
+      const principal = requireUser(context);
+      const once = onceFor(principal, readRequestId(CreateApiKeyRequestSchema, request));
+      const wanted = readNewKey(request);
+      requireOwn(wanted.userId, principal, "make keys of");
+      if (wanted.canVerify && !principal.isStaff) throw denied("can_verify: only staff may set it");
+      const { token, ...hashed } = newToken();
+      const { key, madeAt } = await telling(
+        changes.create({ ...wanted, ...hashed }, actorOf(context), once, () =>
+          checkFuture(wanted.expiresAt, now()),
+        ),
+      );
+      return { apiKey: toMessage(key, now()), ...shownToken(token, madeAt) };
     },
 
     async getApiKey({ id }, context) {
-      return { apiKey: toMessage(await visible(id, requireUser(context)), now()) };
+      return { apiKey: toMessage(await visible("id", id, requireUser(context)), now()) };
     },
 
     async listApiKeys(request, context) {
       const principal = requireUser(context);
       const page = readPage(ListApiKeysRequestSchema, request, pageSizes);
-      const [before] = page.cursor ?? [];
-      const rows = await keys.list(
-        {
-          userId: visibleUser(request.userId, principal),
-          type: storedType(request.type),
-          status: storedStatus(request.status),
-        },
-        page.size + 1,
-        before === undefined ? undefined : checkUuid("page_token", before),
-      );
+      const filter = { ...readFilter(request), userId: visibleUser(request.userId, principal) };
+      const after = page.cursor && readCursor(orderOf(filter), page.cursor);
+      const rows = await keys.list(filter, page.size + 1, after);
       const shown = rows.slice(0, page.size);
       const last = shown.at(-1);
       return {
-        apiKeys: shown.map((key) => toMessage(key, now())),
-        nextPageToken: rows.length > page.size && last !== undefined ? page.tokenAfter(last.id) : "",
+        apiKeys: shown.map(({ key }) => toMessage(key, now())),
+        nextPageToken: rows.length > page.size && last !== undefined ? page.tokenAfter(...last.cursor) : "",
       };
     },
 
-    async revokeApiKey({ id }, context) {
-      const key = await visible(id, requireUser(context));
-      const revoked = await keys.revoke(key.id, actorOf(context));
+    async updateApiKey(request, context) {
+      const principal = requireUser(context);
+      const { id, fields } = readUpdate(request, now());
+      await visible("api_key.id", id, principal);
+      const key = await telling(changes.update(id, fields, actorOf(context), principal.isStaff));
+      if (key === undefined) throw notFound(id);
+      return { apiKey: toMessage(key, now()) };
+    },
+
+    async rotateApiKey(request, context) {
+      const principal = requireUser(context);
+      const once = onceFor(principal, readRequestId(RotateApiKeyRequestSchema, request));
+      const graceMs = readGrace(request.grace);
+      const { id } = await visible("id", request.id, principal);
+      const { token, ...hashed } = newToken();
+      const rotated = await telling(
+        changes.rotate(id, { ...hashed, graceMs, now: now() }, actorOf(context), once),
+      );
+      if (rotated === undefined) throw notFound(id);
+      return {
+        apiKey: toMessage(rotated.key, now()),
+        rotatedFrom: toMessage(rotated.rotatedFrom, now()),
+        ...shownToken(token, rotated.madeAt),
+      };
+    },
+
+    async revokeApiKey(request, context) {
+      const principal = requireUser(context);
+      const revocation = readRevocation(request);
+      const { id } = await visible("id", request.id, principal);
+      const revoked = await changes.revoke(id, revocation, actorOf(context));
       if (revoked === undefined) throw notFound(id);
       return { apiKey: toMessage(revoked, now()) };
+    },
+
+    async revokeAllApiKeys(request, context) {
+      const principal = requireUser(context);
+      const userId = checkUserId("user_id", request.userId);
+      const revocation = readRevocation(request);
+      requireOwn(userId, principal, "revoke the keys of");
+      const keep = request.keepOwn ? principal.apiKeyId : undefined;
+      const revokedCount = await telling(changes.revokeAll(userId, revocation, actorOf(context), keep));
+      return { revokedCount };
     },
   };
 }
 
-export function storedType(type: ApiKeyType): StoredType | undefined {
-  const stored = types[type];
-  if (stored === undefined && type !== ApiKeyType.UNSPECIFIED) {
-    throw invalid(`type ${type} is none of ApiKeyType`);
+function requireOwn(userId: bigint, principal: Principal, what: string): void {
+  if (!principal.isStaff && userId !== principal.userId) {
+    throw denied(`only staff may ${what} user ${userId}`);
   }
-  return stored;
 }
 
-function storedStatus(status: ApiKeyStatus): StoredStatus | undefined {
-  const stored = statuses[status];
-  if (stored === undefined && status !== ApiKeyStatus.UNSPECIFIED) {
-    throw invalid(`status ${status} is none of ApiKeyStatus`);
-  }
-  return stored;
+function onceFor(principal: Principal, identity: RequestIdentity | undefined): OnceOnly | undefined {
+  return identity && { ...identity, userId: principal.userId };
 }
 
-export function toMessage(key: ApiKeyRecord, now: Date): MessageInitShape<typeof ApiKeySchema> {
-  const optional = {
-    ...(key.expiresAt && { expiresAt: timestampFromDate(key.expiresAt) }),
-    ...(key.revokedAt && { revokedAt: timestampFromDate(key.revokedAt) }),
-    ...(key.lastUsedAt && { lastUsedAt: timestampFromDate(key.lastUsedAt) }),
-  };
-  return {
-    id: key.id,
-    userId: key.userId,
-    name: key.name,
-    description: key.description,
-    type: keyOf(types, key.type),
-    start: key.start,
-    status: keyOf(statuses, statusOf(key, now)),
-    createdBy: key.createdBy ?? 0n,
-    createdAt: timestampFromDate(key.createdAt),
-    requestCount: key.requestCount,
-    ...optional,
-  };
+function readRevocation(request: { reason: RevocationReason; note: string }): Revocation {
+  return { reason: storedReason(request.reason), note: checkText("note", request.note, maxNoteLength) };
 }
 
-/** The enum value that stands for a stored word. */
-function keyOf<V extends string>(words: Readonly<Partial<Record<number, V>>>, word: V): number {
-  return Number(Object.entries(words).find(([, stored]) => stored === word)?.[0] ?? 0);
+/** The token of a new key, or why there is none to show. */
+function shownToken(token: string, madeAt: Date | undefined) {
+  if (madeAt === undefined) return { token, tokenWithheldReason: "" };
+  const tokenWithheldReason =
+    `a request with this request_id made the key at ${madeAt.toISOString()}; its token was shown then and is ` +
+    "not stored: if it was lost, rotate the key, or make another with a new request_id";
+  return { token: "", tokenWithheldReason };
+}
+
+function denied(message: string): ConnectError {
+  return new ConnectError(message, Code.PermissionDenied);
 }
 
 function notFound(id: string): ConnectError {

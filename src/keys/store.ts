@@ -1,22 +1,14 @@
-/** API keys in Postgres. */
-import { and, desc, eq, getTableColumns, gt, isNull, lt, lte, not, or, type SQL, sql } from "drizzle-orm";
+/** API keys in Postgres: how they are read, and the row of a new one. */
+import { eq, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
-import { type AddressRange, parseAddressRange } from "../auth/address-range.ts";
 import type { Grant } from "../auth/grant.ts";
 import { type Actor, audit } from "../db/audit.ts";
 import type { Database, Executor } from "../db/client.ts";
 import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
-
-type Row = Omit<typeof apiKeys.$inferSelect, "hash">;
-
-/** A key and what it has used; never its hash. */
-export interface ApiKeyRecord extends Row {
-  readonly requestCount: bigint;
-  readonly lastUsedAt: Date | null;
-}
-
-export type ApiKeyType = Row["type"];
-export type ApiKeyStatus = "active" | "expired" | "revoked";
+import { callerScope, checkWithin, holdUsers } from "./caller.ts";
+import { changedFields } from "./changed-fields.ts";
+import { type ApiKeyFilter, type ListedKey, listKeys } from "./list.ts";
+import { type ApiKeyRecord, type ApiKeyType, readKey, scopeOf, storedRange } from "./record.ts";
 
 export interface NewApiKey {
   userId: bigint;
@@ -26,13 +18,16 @@ export interface NewApiKey {
   /** Base64, see `hashToken`. */
   hash: string;
   start: string;
+  /** Null: never expires. */
   expiresAt: Date | null;
-}
-
-export interface ApiKeyFilter {
-  userId?: bigint | undefined;
-  type?: ApiKeyType | undefined;
-  status?: ApiKeyStatus | undefined;
+  /** Method patterns; none: whatever the user may call. */
+  allowedMethods?: readonly string[];
+  /** CIDR blocks in normal form; none: from anywhere. */
+  allowedAddresses?: readonly string[];
+  /** Default false. */
+  canVerify?: boolean;
+  /** The key that it replaces by rotation. */
+  rotatedFrom?: string;
 }
 
 /** The user for whom a key is made does not exist. */
@@ -50,24 +45,11 @@ export interface ApiKeyStore {
   readGrant(hash: string): Promise<Grant | undefined>;
   /** Whether any key was imported. */
   hasImported(): Promise<boolean>;
-  /** Rejects with {@link UserNotFoundError} and {@link UserDisabledError}. */
-  create(key: NewApiKey, actor: Actor): Promise<ApiKeyRecord>;
   /** Undefined: there is no such key. */
   get(id: string): Promise<ApiKeyRecord | undefined>;
-  /** Newest first, at most `limit`, those before `beforeId`. */
-  list(filter: ApiKeyFilter, limit: number, beforeId?: string): Promise<ApiKeyRecord[]>;
-  /** Revokes a key; one that is revoked already stays as it is. Undefined: there is no such key. */
-  revoke(id: string, actor: Actor): Promise<ApiKeyRecord | undefined>;
+  /** At most `limit` keys, those after the cursor, in the order that `orderOf` tells for the filter. */
+  list(filter: ApiKeyFilter, limit: number, after?: readonly string[]): Promise<ListedKey[]>;
 }
-
-const { hash: _, ...columns } = getTableColumns(apiKeys);
-
-/** What a record is selected by. */
-export const selected = {
-  ...columns,
-  requestCount: apiKeyUsage.requestCount,
-  lastUsedAt: apiKeyUsage.lastUsedAt,
-};
 
 export function createApiKeyStore(db: Database): ApiKeyStore {
   const grantByHash = db
@@ -109,104 +91,61 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
     async hasImported() {
       return (await imported.execute()).length > 0;
     },
-    create: (key, actor) => db.transaction((tx) => createApiKey(tx, key, actor)),
-    get: (id) => select(db, eq(apiKeys.id, id)),
-    list(filter, limit, beforeId) {
-      return db
-        .select(selected)
-        .from(apiKeys)
-        .innerJoin(apiKeyUsage, eq(apiKeyUsage.apiKeyId, apiKeys.id))
-        .where(and(...conditions(filter), beforeId === undefined ? undefined : lt(apiKeys.id, beforeId)))
-        .orderBy(desc(apiKeys.id))
-        .limit(limit);
-    },
-    revoke(id, actor) {
-      return db.transaction(async (tx) => {
-        const revoked = await tx
-          .update(apiKeys)
-          .set({ revokedAt: sql`now()`, revocationReason: "unspecified", updatedAt: sql`now()` })
-          .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
-          .returning({ userId: apiKeys.userId, revokedAt: apiKeys.revokedAt });
-        for (const { userId, revokedAt } of revoked) {
-          await audit(tx, actor, {
-            action: "api_key.revoke",
-            targetUserId: userId,
-            targetApiKeyId: id,
-            before: { revoked_at: null },
-            after: { revoked_at: revokedAt },
-          });
-        }
-        return select(tx, eq(apiKeys.id, id));
-      });
-    },
+    get: (id) => readKey(db, id),
+    list: (filter, limit, after) => listKeys(db, filter, limit, after),
   };
 }
 
-/** Creates a key within a transaction that does more than that. */
+/**
+ * Creates a key within a transaction, as a caller may: for a user that is there and
+ * active, and within the scope of the caller's own key. Rejects with
+ * {@link UserNotFoundError}, {@link UserDisabledError} and what `callerScope` and
+ * `checkWithin` reject with.
+ */
 export async function createApiKey(tx: Executor, key: NewApiKey, actor: Actor): Promise<ApiKeyRecord> {
-  // The lock holds the user still: it cannot be disabled or deleted between this check and the insert.
-  const [user] = await tx
-    .select({ isActive: users.isActive })
-    .from(users)
-    .where(eq(users.id, key.userId))
-    .for("share");
-  if (user === undefined) throw new UserNotFoundError(`user ${key.userId} not found`);
-  if (!user.isActive) throw new UserDisabledError(`user ${key.userId} is disabled`);
+  const held = await holdUsers(tx, actor, [key.userId]);
+  checkWithin(scopeOfNew(key), await callerScope(tx, actor));
+  checkUser(held.get(key.userId), key.userId);
+  return insertApiKey(tx, key, actor);
+}
 
+/** How much a key will be able to do. */
+export function scopeOfNew(key: NewApiKey) {
+  const { allowedMethods = [], allowedAddresses = [], canVerify = false, expiresAt } = key;
+  return scopeOf({
+    allowedMethods: [...allowedMethods],
+    allowedAddresses: [...allowedAddresses],
+    canVerify,
+    expiresAt,
+  });
+}
+
+/** Rejects a user that can have no new key, with {@link UserNotFoundError} or {@link UserDisabledError}. */
+export function checkUser(user: { isActive: boolean } | undefined, userId: bigint): void {
+  if (user === undefined) throw new UserNotFoundError(`user ${userId} not found`);
+  if (!user.isActive) throw new UserDisabledError(`user ${userId} is disabled`);
+}
+
+/** Writes the row of a new key, whose user is held and whose scope is checked, and its audit event. */
+export async function insertApiKey(tx: Executor, key: NewApiKey, actor: Actor): Promise<ApiKeyRecord> {
+  const { allowedMethods = [], allowedAddresses = [], ...rest } = key;
   const id = uuidv7();
-  await tx
-    .insert(apiKeys)
-    .values({ ...key, id, hash: Buffer.from(key.hash, "base64"), createdBy: actor.userId ?? null });
+  await tx.insert(apiKeys).values({
+    ...rest,
+    allowedMethods: [...allowedMethods],
+    allowedAddresses: [...allowedAddresses],
+    id,
+    hash: Buffer.from(key.hash, "base64"),
+    createdBy: actor.userId ?? null,
+  });
   await tx.insert(apiKeyUsage).values({ apiKeyId: id });
-  const created = await select(tx, eq(apiKeys.id, id));
+  const created = await readKey(tx, id);
   if (created === undefined) throw new Error("a key that was just inserted is not there");
   await audit(tx, actor, {
     action: "api_key.create",
     targetUserId: key.userId,
     targetApiKeyId: id,
-    after: {
-      name: created.name,
-      description: created.description,
-      type: created.type,
-      start: created.start,
-      expires_at: created.expiresAt,
-    },
+    after: { start: created.start, ...changedFields(undefined, created).after },
   });
   return created;
-}
-
-/** One that cannot be read, which only a hand in the table can have written, must not open the key to the world. */
-function storedRange(text: string): AddressRange {
-  const range = parseAddressRange(text);
-  if (range === undefined) throw new Error(`an API key has the allowed address ${text}, which is none`);
-  return range;
-}
-
-/** The status of a key at a time. */
-export function statusOf(key: Pick<Row, "revokedAt" | "expiresAt">, now: Date): ApiKeyStatus {
-  if (key.revokedAt !== null) return "revoked";
-  return key.expiresAt !== null && key.expiresAt <= now ? "expired" : "active";
-}
-
-async function select(db: Executor, where: SQL): Promise<ApiKeyRecord | undefined> {
-  const [row] = await db
-    .select(selected)
-    .from(apiKeys)
-    .innerJoin(apiKeyUsage, eq(apiKeyUsage.apiKeyId, apiKeys.id))
-    .where(where);
-  return row;
-}
-
-function conditions(filter: ApiKeyFilter): (SQL | undefined)[] {
-  const expired = lte(apiKeys.expiresAt, sql`now()`);
-  const byStatus: Record<ApiKeyStatus, SQL | undefined> = {
-    active: and(isNull(apiKeys.revokedAt), or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`now()`))),
-    expired: and(isNull(apiKeys.revokedAt), expired),
-    revoked: not(isNull(apiKeys.revokedAt)),
-  };
-  return [
-    filter.userId === undefined ? undefined : eq(apiKeys.userId, filter.userId),
-    filter.type === undefined ? undefined : eq(apiKeys.type, filter.type),
-    filter.status === undefined ? undefined : byStatus[filter.status],
-  ];
 }

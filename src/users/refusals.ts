@@ -1,5 +1,6 @@
 /** Changes of users that are refused, as the caller is told. */
 import { Code, ConnectError } from "@connectrpc/connect";
+import { CallerEndedError } from "../keys/refusal.ts";
 import { LastStaffUserError, UsernameTakenError } from "./changes.ts";
 import { CredentialRefusedError } from "./grantor.ts";
 
@@ -10,6 +11,7 @@ export async function orRefusal<T>(change: Promise<T>): Promise<T> {
   } catch (error) {
     if (error instanceof UsernameTakenError) throw new ConnectError(error.message, Code.AlreadyExists);
     if (error instanceof LastStaffUserError) throw new ConnectError(error.message, Code.FailedPrecondition);
+    if (error instanceof CallerEndedError) throw new ConnectError(error.message, Code.Unauthenticated);
     if (error instanceof CredentialRefusedError) {
       throw new ConnectError(
         error.message,

@@ -1,0 +1,118 @@
+/**
+ * The limits that a caller's own key sets to the changes made with it, read in the
+ * change's transaction.
+ *
+ * Locks are taken in one order everywhere, so that no two changes wait for each
+ * other: the request id, users by id, keys by id.
+ */
+import { asc, eq, inArray, sql } from "drizzle-orm";
+import type { Actor } from "../db/audit.ts";
+import type { Executor } from "../db/client.ts";
+import { apiKeys, users } from "../db/schema.ts";
+import { type ApiKeyRecord, readKey, scopeOf } from "./record.ts";
+import { CallerEndedError, ExceedsCallerError } from "./refusal.ts";
+import { coversPattern, excessOf, type Scope, unlimited } from "./scope.ts";
+
+const verifyMethod = "latchkey.v1.ApiKeyService/VerifyApiKey";
+
+/**
+ * Holds the caller and other users still until the transaction ends: none of them
+ * can be disabled or deleted meanwhile. Returns those that there are, by id.
+ * Rejects with {@link CallerEndedError}.
+ */
+export async function holdUsers(
+  tx: Executor,
+  actor: Actor,
+  userIds: readonly bigint[],
+): Promise<ReadonlyMap<bigint, { readonly isActive: boolean }>> {
+  const held = await tx
+    .select({ id: users.id, isActive: users.isActive })
+    .from(users)
+    .where(inArray(users.id, [...userIds, ...(actor.userId === undefined ? [] : [actor.userId])]))
+    .orderBy(asc(users.id))
+    .for("share");
+  const byId = new Map(held.map((user) => [user.id, user]));
+  if (actor.userId !== undefined && !byId.get(actor.userId)?.isActive) {
+    throw new CallerEndedError("your user is disabled");
+  }
+  return byId;
+}
+
+/**
+ * What the caller's own key can do, and holds that key still until the transaction
+ * ends. Unlimited for a caller without one: the secret key, the server itself.
+ *
+ * While a key that was rotated lives on, the expiry of the newest key in its place
+ * that is not revoked counts where it is later: rotating a key takes nothing from
+ * what can be done with it. Rejects with {@link CallerEndedError}.
+ */
+export async function callerScope(tx: Executor, actor: Actor): Promise<Scope> {
+  if (actor.apiKeyId === undefined) return unlimited;
+  const [key] = await tx
+    .select({
+      allowedMethods: apiKeys.allowedMethods,
+      allowedAddresses: apiKeys.allowedAddresses,
+      expiresAt: apiKeys.expiresAt,
+      canVerify: sql<boolean>`${apiKeys.canVerify} OR ${users.isStaff}`,
+      ended: sql<boolean>`${apiKeys.revokedAt} IS NOT NULL OR NOT ${users.isActive}
+        OR coalesce(${apiKeys.expiresAt} <= clock_timestamp(), false)`,
+    })
+    .from(apiKeys)
+    .innerJoin(users, eq(users.id, apiKeys.userId))
+    .where(eq(apiKeys.id, actor.apiKeyId))
+    .for("share", { of: apiKeys });
+  if (key === undefined || key.ended) throw new CallerEndedError("your API key has ended");
+  const scope = scopeOf(key);
+  const { methods } = scope;
+  return {
+    ...scope,
+    expiresAt: await lastExpiry(tx, actor.apiKeyId, key.expiresAt),
+    canVerify: scope.canVerify && (methods.length === 0 || coversPattern(methods, verifyMethod)),
+  };
+}
+
+/** Rejects with {@link ExceedsCallerError} where a scope goes beyond a caller's. */
+export function checkWithin(wanted: Scope, limit: Scope): void {
+  const excess = excessOf(wanted, limit);
+  if (excess !== undefined) throw new ExceedsCallerError(excess);
+}
+
+/**
+ * Locks a key that is to be changed, and the caller's own. Undefined: there is no
+ * such key. Rejects with {@link CallerEndedError}.
+ */
+export async function holdKey(
+  tx: Executor,
+  id: string,
+  actor: Actor,
+): Promise<{ key: ApiKeyRecord; limit: Scope } | undefined> {
+  const callerFirst = actor.apiKeyId !== undefined && actor.apiKeyId < id;
+  const before = callerFirst ? await callerScope(tx, actor) : undefined;
+  await lockKey(tx, id);
+  const limit = before ?? (await callerScope(tx, actor));
+  // Read anew: the lock may have waited for a change.
+  const key = await readKey(tx, id);
+  return key && { key, limit };
+}
+
+/** Locks a key that is to be changed. */
+export async function lockKey(tx: Executor, id: string): Promise<void> {
+  await tx.select({ id: apiKeys.id }).from(apiKeys).where(eq(apiKeys.id, id)).for("no key update");
+}
+
+async function lastExpiry(tx: Executor, id: string, expiresAt: Date | null): Promise<Date | null> {
+  if (expiresAt === null) return null;
+  const [last] = await tx.execute<{ expires_ms: string | null }>(sql`
+    WITH RECURSIVE chain AS (
+      SELECT id, expires_at, revoked_at, 1 AS n FROM ${apiKeys} WHERE rotated_from = ${id}
+      UNION ALL
+      SELECT successor.id, successor.expires_at, successor.revoked_at, n + 1
+      FROM ${apiKeys} successor JOIN chain ON successor.rotated_from = chain.id
+    )
+    SELECT floor(extract(epoch FROM expires_at) * 1000)::text AS expires_ms
+    FROM chain WHERE revoked_at IS NULL ORDER BY n DESC LIMIT 1`);
+  if (last === undefined) return expiresAt;
+  if (last.expires_ms === null) return null;
+  const later = new Date(Number(last.expires_ms));
+  return later > expiresAt ? later : expiresAt;
+}
