@@ -3,7 +3,6 @@ import { setMaxListeners } from "node:events";
 import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
-import type { DescService } from "@bufbuild/protobuf";
 import { type ConnectRouter, cors as connectCors } from "@connectrpc/connect";
 import fastifyCors from "@fastify/cors";
 import Fastify, { type FastifyInstance, LogController } from "fastify";
@@ -22,46 +21,25 @@ import { connect, database } from "./db/client.ts";
 import { createHousekeeping } from "./db/housekeeping.ts";
 import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
-import { UserService } from "./gen/api/users/user_service_pb.js";
-import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
-import { ServerReflection as ServerReflectionAlpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
-import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
-import { AuditLogService } from "./gen/latchkey/v1/audit_log_service_pb.js";
-import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
-import { StatsService } from "./gen/latchkey/v1/stats_service_pb.js";
-import { UserAdminService } from "./gen/latchkey/v1/user_admin_service_pb.js";
 import { createGrantCache } from "./keys/cache.ts";
-import { createApiKeyChanges } from "./keys/changes.ts";
 import { createFence } from "./keys/fence.ts";
-import { createImport } from "./keys/import.ts";
-import { createImportStore } from "./keys/import-store.ts";
-import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
-import { createVerification } from "./keys/verify.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { loggerOptions } from "./logger.ts";
-import { createAuditLogService } from "./logs/audit-service.ts";
-import { createAuditStore } from "./logs/audit-store.ts";
-import { createRequestLogService } from "./logs/service.ts";
-import { createRequestLogStore } from "./logs/store.ts";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
-import { createHealth, healthService } from "./rpc/health.ts";
+import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
 import { answerNotFound } from "./rpc/not-found.ts";
-import { reflectionRoutes } from "./rpc/reflection.ts";
+import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
 import { keepFolded } from "./usage/fold.ts";
+import { foldedUntil } from "./usage/fold-store.ts";
 import { createRecorder } from "./usage/recorder.ts";
-import { createStatsService } from "./usage/stats-service.ts";
-import { createStatsStore } from "./usage/stats-store.ts";
 import { createUsageStore } from "./usage/store.ts";
-import { createUserAdminService } from "./users/admin-service.ts";
-import { createUserChanges } from "./users/changes.ts";
 import { seedUsers } from "./users/seed.ts";
-import { createUserService } from "./users/service.ts";
 import { createUserStore } from "./users/store.ts";
 
 /** Every setting, all of them optional, and what only a program can give. */
@@ -89,9 +67,6 @@ export interface Server {
    */
   close(): Promise<void>;
 }
-
-/** The services that every server has; their RPCs are not logged unless asked. */
-const infrastructure: readonly DescService[] = [HealthService, ServerReflection, ServerReflectionAlpha];
 
 /**
  * Creates a server, its database migrated and ready. Rejects, with nothing left
@@ -149,10 +124,12 @@ async function join(
   };
   const db = database(open("requests", 10));
   const lookupDb = database(open("verdicts", 4));
-  const users = createUserStore(db);
-  const userChanges = createUserChanges(db);
-  const keys = createApiKeyStore(db);
-  const housekeeping = createHousekeeping({ db: database(open("housekeeping", 1)), ...config, onError });
+  const housekeeping = createHousekeeping({
+    db: database(open("housekeeping", 1)),
+    ...config,
+    foldedUntil,
+    onError,
+  });
   closers.unshift(() => housekeeping.close());
   await housekeeping.start();
   if (!config.production) await seedUsers(db);
@@ -231,21 +208,14 @@ async function join(
   const health = createHealth([]);
   const rpcs = mountRpcs(app, {
     routes(router) {
-      router.service(UserService, createUserService(users, userChanges));
-      router.service(UserAdminService, createUserAdminService(users, userChanges));
-      router.service(ApiKeyService, {
-        ...createApiKeyService({ keys, changes: createApiKeyChanges(db), tokenPrefix: config.tokenPrefix }),
-        ...createVerification({ ...entrance, recorder }),
-        ...createImport({ imports: createImportStore(db) }),
+      mountServices(router, {
+        db,
+        tokenPrefix: config.tokenPrefix,
+        verification: { ...entrance, recorder },
+        tails,
       });
-      router.service(RequestLogService, createRequestLogService({ logs: createRequestLogStore(db), tails }));
-      router.service(StatsService, createStatsService(createStatsStore(db)));
-      router.service(AuditLogService, createAuditLogService(createAuditStore(db)));
       options.routes?.(router);
-      router.service(HealthService, healthService(health));
-      const services = [...new Set(router.handlers.map((handler) => handler.service))];
-      for (const service of services) health.setServiceServing(service.typeName, true);
-      if (config.reflection) reflectionRoutes(services)(router);
+      mountInfrastructure(router, health, config.reflection);
     },
     gate: apiKeyGate({ authorizer, recorder }),
     interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],

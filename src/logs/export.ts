@@ -3,10 +3,11 @@ import { create, toJsonString } from "@bufbuild/protobuf";
 import { stringify } from "csv-stringify/sync";
 import { abortError } from "../auth/until-aborted.ts";
 import { ExportFormat, RequestLogSchema } from "../gen/latchkey/v1/request_log_service_pb.js";
+import { codeName } from "../rpc/code-name.ts";
 import { invalid } from "../rpc/validate.ts";
 import type { RequestLogFilter } from "./filter.ts";
 import type { RequestLogCursor } from "./list-query.ts";
-import { codeName, toMessage } from "./message.ts";
+import { toMessage } from "./message.ts";
 import type { RequestLogRow } from "./row.ts";
 import type { RequestLogStore } from "./store.ts";
 

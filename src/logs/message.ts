@@ -1,9 +1,8 @@
 /** A row of the request log as the message of the API. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { Code } from "@connectrpc/connect";
-import { codeToString } from "@connectrpc/connect/protocol-connect";
 import type { RequestLogSchema } from "../gen/latchkey/v1/request_log_service_pb.js";
 import { CredentialKind, DenialReason } from "../gen/latchkey/v1/verdict_pb.js";
+import { codeName } from "../rpc/code-name.ts";
 import type { Instant, RequestLogRow } from "./row.ts";
 
 export function toMessage(row: RequestLogRow): MessageInitShape<typeof RequestLogSchema> {
@@ -31,11 +30,6 @@ export function toMessage(row: RequestLogRow): MessageInitShape<typeof RequestLo
     errorMessage: row.errorMessage ?? "",
     traceId: row.traceId ?? "",
   };
-}
-
-/** A code as Connect spells it. */
-export function codeName(code: number): string {
-  return code === 0 ? "ok" : codeToString(code as Code);
 }
 
 function timestamp(time: Instant): { seconds: bigint; nanos: number } {

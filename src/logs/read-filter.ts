@@ -1,10 +1,10 @@
 /** The filter of a request, checked. Whatever is wrong with it is `invalid_argument`. */
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { codeFromString } from "@connectrpc/connect/protocol-connect";
 import { type AddressRange, parseAddressRange } from "../auth/address-range.ts";
 import type { Principal } from "../auth/principal.ts";
 import type { RequestLogFilter as FilterMessage } from "../gen/latchkey/v1/request_log_service_pb.js";
 import { DenialReason } from "../gen/latchkey/v1/verdict_pb.js";
+import { readCode } from "../rpc/code-name.ts";
 import { checkText, checkTime, checkUuid, invalid } from "../rpc/validate.ts";
 import { visibleUser } from "../rpc/visible-user.ts";
 import type { RequestLogFilter } from "./filter.ts";
@@ -90,16 +90,6 @@ function readDuration(field: string, { seconds, nanos }: Duration): bigint {
     throw invalid(`${field} must be a duration of at most 10,000 years`);
   }
   return seconds * 1_000_000_000n + BigInt(nanos);
-}
-
-function readCode(name: string): number {
-  if (name === "ok") return 0;
-  const code: unknown = codeFromString(name);
-  // Connect looks names up in a plain object, which has a "constructor" too.
-  if (typeof code !== "number") {
-    throw invalid(`code ${JSON.stringify(name.slice(0, 50))} is unknown: ok, or one like not_found`);
-  }
-  return code;
 }
 
 function readDenialReason(reason: DenialReason): string | undefined {

@@ -281,7 +281,11 @@ for (const [problem, change, message] of [
     { expiresAt: create(TimestampSchema, { seconds: 1n, nanos: -1 }) },
     /expires_at must be a time/,
   ],
-  ["a method that is none", { allowedMethods: ["a.B/C", "a.B"] }, /allowed_methods\[1\] must be like/],
+  [
+    "a method that is none",
+    { allowedMethods: ["a.B/C", "a.B"] },
+    /allowed_methods\[1\] must be a method like/,
+  ],
   [
     "a method pattern that covers nothing",
     { allowedMethods: ["*.UserService/Get"] },
@@ -291,7 +295,7 @@ for (const [problem, change, message] of [
   [
     "too many methods",
     { allowedMethods: Array(101).fill("*") },
-    /allowed_methods must have at most 100 items, not 101/,
+    /allowed_methods must have at most 100 entries, not 101/,
   ],
   [
     "an address that is none",
@@ -527,7 +531,10 @@ test("a key imports nothing that may do more than it may itself", async () => {
       JSON.stringify(change.allowedMethods ?? change.allowedAddresses),
     );
     assert.equal(error.code, Code.PermissionDenied);
-    assert.match(error.rawMessage, /^api_keys\[1\] would have more than your own key/);
+    assert.match(
+      error.rawMessage,
+      /^api_keys\[1\]\.(allowed_methods|allowed_addresses|expires_at): .*your API key/,
+    );
   }
 });
 

@@ -167,13 +167,13 @@ for (const [what, request, message] of [
   [
     "no mask",
     { user: { id: 1n } },
-    /^update_mask must name what to change: username, email, bio, is_staff or is_active$/,
+    /^update_mask must name what changes: username, email, bio, is_staff, is_active$/,
   ],
   ["an empty mask", { user: { id: 1n }, updateMask: { paths: [] } }, /^update_mask must name/],
   [
     "a field that is none",
     { user: { id: 1n }, updateMask: { paths: ["bio", "hash"] } },
-    /"hash", which cannot be changed: only username, email/,
+    /"hash", which cannot be changed: it takes username, email/,
   ],
   ["the id", { user: { id: 1n }, updateMask: { paths: ["id"] } }, /"id"/],
   [
