@@ -47,15 +47,14 @@ export function createAuditStore(db: Database): AuditStore {
  * Each index has the id behind what it names, so that a page lies together in it.
  * Asked for the events of one value in the order of ids, Postgres may still go
  * through all events, newest first, where it knows the value to be frequent; but
- * all that have it may be old. Hence one name is given as a list, of one: the order
- * is then that of its index and of no other.
+ * all that have it may be old. Hence neither the order nor the condition says that
+ * there is one value only, which leaves but the index.
  */
 function lead(
   filter: AuditFilter,
   beforeId: bigint | undefined,
 ): { column: PgColumn | undefined; conditions: (SQL | undefined)[] } {
   const { from, until } = filter;
-  const before = beforeId === undefined ? undefined : lt(t.id, beforeId);
   const range = [from && gte(t.time, from), until && lt(t.time, until)];
   // In the order of how few events they leave.
   const names: [PgColumn, bigint | string | undefined][] = [
@@ -68,10 +67,15 @@ function lead(
   const [first, ...others] = names.filter(([, value]) => value !== undefined);
   if (first !== undefined) {
     const [column, value] = first;
-    const named = sql`${column} = ANY (ARRAY[${value}]::${sql.raw(column.getSQLType())}[])`;
-    return { column, conditions: [named, ...others.map(([other, of]) => eq(other, of)), before, ...range] };
+    const place =
+      beforeId === undefined ? lte(column, value) : sql`(${column}, ${t.id}) < (${value}, ${beforeId})`;
+    const also = others.map(([other, of]) => eq(other, of));
+    return { column, conditions: [gte(column, value), place, ...also, ...range] };
   }
-  if (from === undefined && until === undefined) return { column: undefined, conditions: [before] };
+  if (from === undefined && until === undefined) {
+    const before = beforeId === undefined ? undefined : lt(t.id, beforeId);
+    return { column: undefined, conditions: [before] };
+  }
   // In the order of ids, all that is newer than the range would be read first.
   if (beforeId === undefined) return { column: t.time, conditions: range };
   // Read here, since an event's time is finer than a Date. No event is ever deleted.

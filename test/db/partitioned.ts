@@ -34,7 +34,7 @@ export interface Partitioned {
 }
 
 export async function openPartitioned(instances = 1): Promise<Partitioned> {
-  const url = await createTestDatabase();
+  const url = await createTestDatabase("made-up");
   const sql = openSql(url);
   const clients = Array.from({ length: instances }, () =>
     connect({ url }, { max: 1, purpose: "partitions", statementTimeoutMs: 10_000 }),

@@ -33,11 +33,14 @@ function urlOf({ username, database, host }: EmbeddedPostgres): string {
   return `postgres://${username}@localhost/${database}?host=${host}`;
 }
 
-/** A migrated, empty database. It is kept until the run's end, when it is searched for secrets. */
-export async function createTestDatabase(): Promise<string> {
+/**
+ * A migrated, empty database. It is kept until the run's end, when it is searched for
+ * secrets; one of "made-up" rows, which are many and which no server wrote, is not.
+ */
+export async function createTestDatabase(rows: "written" | "made-up" = "written"): Promise<string> {
   const url = process.env.TEST_POSTGRES_URL;
   if (url === undefined) throw new Error("there is no test database: run tests with npm test -- FILE…");
-  const name = `test_${randomBytes(6).toString("hex")}`;
+  const name = `${rows === "written" ? "test" : "made"}_${randomBytes(6).toString("hex")}`;
   await admin(url, (sql) => sql.unsafe(`CREATE DATABASE ${name} TEMPLATE ${template}`));
   return databaseUrl(url, name);
 }

@@ -22,12 +22,10 @@ export function logFile(): string {
 /** Searches every log file and every row of every test database. Returns what was found and how much was searched. */
 export async function findLeaks(dir: string, url: string): Promise<{ leaks: string[]; searched: string }> {
   const secrets = [...new Set(readFileSync(join(dir, "secrets"), "utf8").split("\n").filter(Boolean))];
-  const needles = new Map(
-    secrets.flatMap((secret) => forms(secret).map((form) => [form, secret.slice(0, 9)] as const)),
-  );
   const leaks: string[] = [];
+  const find = createFinder(secrets);
   const search = (where: string, text: string) => {
-    for (const [needle, start] of needles) if (text.includes(needle)) leaks.push(`${start}… in ${where}`);
+    for (const secret of find(text)) leaks.push(`${secret.slice(0, 9)}… in ${where}`);
   };
 
   const logs = readdirSync(join(dir, "logs"));
@@ -41,6 +39,27 @@ export async function findLeaks(dir: string, url: string): Promise<{ leaks: stri
   return {
     leaks,
     searched: `${secrets.length} secrets in ${lines} log lines of ${logs.length} files and ${rows} rows of ${databases} databases`,
+  };
+}
+
+const headLength = 8;
+
+/** Finds secrets in a text, in one reading of it however many there are: by their first characters. */
+function createFinder(secrets: readonly string[]): (text: string) => string[] {
+  const byHead = new Map<string, { form: string; secret: string }[]>();
+  for (const secret of secrets) {
+    for (const form of forms(secret)) {
+      const head = form.slice(0, headLength);
+      byHead.set(head, [...(byHead.get(head) ?? []), { form, secret }]);
+    }
+  }
+  return (text) => {
+    const found: string[] = [];
+    for (let i = 0; i + headLength <= text.length; i++) {
+      const candidates = byHead.get(text.slice(i, i + headLength));
+      for (const { form, secret } of candidates ?? []) if (text.startsWith(form, i)) found.push(secret);
+    }
+    return found;
   };
 }
 
@@ -61,6 +80,8 @@ async function searchDatabases(url: string, search: (where: string, text: string
     const db = openSql(databaseUrl(url, datname));
     for (const table of [
       "request_logs",
+      "idempotent_requests",
+      "rollup_tops",
       "audit_events",
       "method_rollups",
       "key_rollups",

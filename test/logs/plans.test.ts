@@ -27,7 +27,7 @@ let client: postgres.Sql;
 let server: postgres.Sql;
 let db: Database;
 before(async () => {
-  const url = await createTestDatabase();
+  const url = await createTestDatabase("made-up");
   client = openSql(url);
   server = connect({ url }, { max: 1, purpose: "plans", statementTimeoutMs: 0 });
   db = database(server);

@@ -60,10 +60,14 @@ for (const protocol of protocols) {
 
 test("what a caller can put into an error is cut before it is kept", async () => {
   await latchkey.sql`DELETE FROM request_logs`;
-  const response = await fetch(`${latchkey.url}/api.users.UserService/GetUser`, {
+  const said = "x".repeat(3000);
+  fail = () => {
+    throw new ConnectError(said, Code.InvalidArgument);
+  };
+  const response = await fetch(`${latchkey.url}/test.Fixture/Unary`, {
     method: "POST",
     headers: { "content-type": "application/json", "user-agent": "u".repeat(3000) },
-    body: JSON.stringify({ userId: "x".repeat(3000) }),
+    body: '""',
   });
   assert.equal(response.status, 400);
   const [row] = await until(

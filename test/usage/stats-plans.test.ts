@@ -21,7 +21,7 @@ const hours = 2;
 let sql: postgres.Sql;
 let client: postgres.Sql;
 before(async () => {
-  const url = await createTestDatabase();
+  const url = await createTestDatabase("made-up");
   sql = openSql(url);
   client = connect({ url }, { max: 1, purpose: "stats", statementTimeoutMs: 0 });
   // Two hours of the 30 days and the first hour of today, each with a minute of every key.
