@@ -64,18 +64,26 @@ function lead(
     [t.actorUserId, filter.actorUserId],
     [t.action, filter.action],
   ];
-  const [first, ...others] = names.filter(([, value]) => value !== undefined);
-  if (first !== undefined) {
+  /** Of one target or one key there are few, whatever else is named. */
+  const few: PgColumn[] = [t.targetApiKeyId, t.targetUserId, t.actorApiKeyId];
+  const named = names.filter(([, value]) => value !== undefined);
+  const [first, ...others] = named;
+  const before = beforeId === undefined ? undefined : lt(t.id, beforeId);
+  if (first !== undefined && (others.length === 0 || few.includes(first[0]))) {
     const [column, value] = first;
     const place =
       beforeId === undefined ? lte(column, value) : sql`(${column}, ${t.id}) < (${value}, ${beforeId})`;
-    const also = others.map(([other, of]) => eq(other, of));
-    return { column, conditions: [gte(column, value), place, ...also, ...range] };
+    // Which no index answers: the one of the first is the one to go by.
+    const also = others.map(([other, of]) => sql`${other} IS NOT DISTINCT FROM ${of}`);
+    const time = sql`coalesce(${t.time})`;
+    const during = [from && gte(time, from.toISOString()), until && lt(time, until.toISOString())];
+    return { column, conditions: [gte(column, value), place, ...also, ...during] };
   }
-  if (from === undefined && until === undefined) {
-    const before = beforeId === undefined ? undefined : lt(t.id, beforeId);
-    return { column: undefined, conditions: [before] };
+  if (first !== undefined) {
+    // Which of a user and an action leaves fewer events, Postgres knows best.
+    return { column: undefined, conditions: [...named.map(([one, of]) => eq(one, of)), before, ...range] };
   }
+  if (from === undefined && until === undefined) return { column: undefined, conditions: [before] };
   // In the order of ids, all that is newer than the range would be read first.
   if (beforeId === undefined) return { column: t.time, conditions: range };
   // Read here, since an event's time is finer than a Date. No event is ever deleted.
