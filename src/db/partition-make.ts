@@ -14,7 +14,7 @@ const scannableBytes = 16 * 1024 * 1024;
 const rowsMovedAtOnce = 1000;
 
 /**
- * Makes the partitions of the unit of `now` and of those ahead, and of each unit since
+ * Makes the partitions of the unit of `now` and of those around it, and of each unit since
  * `oldest` that has rows in the default partition, as after a clock jump, a long stop, or
  * a call that was recorded late. Takes no lock that anyone waits for where none is missing.
  *
@@ -42,12 +42,15 @@ async function makeSome(
   const end = unitStart(table, now, table.ahead + 1);
   const misplaced = await unitsIn(tx, table, defaultPartition(table), oldest, end);
   const wanted = Array.from({ length: table.ahead + 1 }, (_, n) => unitStart(table, now, n));
+  for (let n = -1; n >= -table.behind; n--) wanted.push(unitStart(table, now, n));
   wanted.push(...misplaced);
   for (const stray of await straysOf(tx, table)) {
     wanted.push(...(await unitsIn(tx, table, stray, oldest, end)));
   }
   const { taken } = await partitionsOf(tx, table);
-  const missing = [...new Set(wanted)].filter((unit) => !taken.has(partitionName(table, unit)));
+  const missing = [...new Set(wanted)].filter(
+    (unit) => unit >= oldest && !taken.has(partitionName(table, unit)),
+  );
   if (missing.length === 0) return false;
 
   const replaced =

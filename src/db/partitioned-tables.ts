@@ -8,7 +8,9 @@ export interface PartitionedTable {
   /** The `period_s` that all its rows have; undefined: it has no such column. Its indexes begin with it. */
   readonly periodS?: number;
   readonly unit: "day" | "month";
-  /** Partitions are made for this many units after the present one. */
+  /** Partitions are made from this many units before the present one … */
+  readonly behind: number;
+  /** … to this many after it. */
   readonly ahead: number;
   /** A partition is dropped once all its rows are older than this. */
   readonly keepDays: number;
@@ -34,9 +36,17 @@ const methodKey = ["period_s", "bucket", "service", "method", "code", "denial_re
 const keyKey = ["api_key_id", "user_id", ...methodKey];
 
 export function partitionedTables(retention: Retention): PartitionedTable[] {
-  const minutes = { unit: "day", ahead: 7, keepDays: minutesRetentionDays, onMoved: "add" } as const;
+  const minutes = {
+    unit: "day",
+    behind: 0,
+    ahead: 7,
+    keepDays: minutesRetentionDays,
+    onMoved: "add",
+  } as const;
   const folded = {
     unit: "month",
+    // On the first of a month, the hours of the last one are still being folded.
+    behind: 1,
     ahead: 2,
     keepDays: retention.statsRetentionDays,
     onMoved: "keep",
@@ -51,6 +61,7 @@ export function partitionedTables(retention: Retention): PartitionedTable[] {
       name: "request_logs",
       column: "time",
       unit: "day",
+      behind: 0,
       ahead: 7,
       keepDays: retention.logRetentionDays,
       onMoved: "none",

@@ -21,7 +21,7 @@ export interface PartitionsOptions extends Retention {
    * Minutes before this are in the hours and days for good; undefined: none is. No
    * younger ones are dropped, however old. Asked on the connection that it is given.
    */
-  foldedUntil?: (db: Executor) => Promise<Date | undefined>;
+  foldedUntil: (db: Executor) => Promise<Date | undefined>;
 }
 
 /**
@@ -46,11 +46,10 @@ export async function keepPartitions(
   stopped: () => boolean = () => false,
 ): Promise<void> {
   const tables = partitionedTables(options);
-  const foldedUntil = options.foldedUntil ?? readFoldedUntil;
   const oldestOf = async (tx: Executor, table: PartitionedTable) => {
     const oldest = retainedFrom(table, clocks);
     if (table.periodS !== 60) return oldest;
-    const folded = await foldedUntil(tx);
+    const folded = await options.foldedUntil(tx);
     return Math.min(oldest, folded === undefined ? 0 : unitStart(table, folded.getTime()));
   };
   // The longest comes last: all have their partitions by then.
@@ -63,14 +62,6 @@ export async function keepPartitions(
       ),
     () => each(tables, (table) => drainStrays(db, table, retainedFrom(table, clocks), stopped)),
   ]);
-}
-
-/** The hours before this are folded, those that came late too. */
-export async function readFoldedUntil(db: Executor): Promise<Date | undefined> {
-  const [row] = await db.execute<{ ms: number | null }>(sql`
-    SELECT (extract(epoch FROM least(folded_until, CASE WHEN folded_until IS NOT NULL THEN
-      (SELECT min(hour) FROM rollup_late_hours) END)) * 1000)::float8 AS ms FROM rollup_progress`);
-  return typeof row?.ms === "number" ? new Date(row.ms) : undefined;
 }
 
 /** The start of the oldest unit that has rows to be kept. */

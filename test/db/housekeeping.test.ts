@@ -7,6 +7,7 @@ import { connect, database } from "../../src/db/client.ts";
 import { createClocks } from "../../src/db/clocks.ts";
 import { createHousekeeping } from "../../src/db/housekeeping.ts";
 import { sweepRows } from "../../src/db/sweep.ts";
+import { foldedUntil } from "../../src/usage/fold-store.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
@@ -109,6 +110,7 @@ test("a database that does not answer delays neither the start nor the stop", as
   const housekeeping = createHousekeeping({
     db: database(nowhere),
     ...retention,
+    foldedUntil,
     onError: (message) => void told.push(message),
   });
   await housekeeping.start();

@@ -4,6 +4,7 @@ import { after, before, beforeEach, test } from "node:test";
 import type postgres from "postgres";
 import { connect, database } from "../../src/db/client.ts";
 import { makeMissing } from "../../src/db/partitions.ts";
+import { foldedUntil } from "../../src/usage/fold-store.ts";
 import { until } from "../harness/until.ts";
 import { dayName, days, later, openPartitioned, type Partitioned, today } from "./partitioned.ts";
 
@@ -23,7 +24,8 @@ after(() => Promise.all([db.close(), client.end()]));
 beforeEach(() => db.reset());
 
 /** What a keeper has done that was killed before it came to drain. */
-const replaceDefaults = (now: Date) => makeMissing(database(client), retention, { now, earliest: now });
+const replaceDefaults = (now: Date) =>
+  makeMissing(database(client), { ...retention, foldedUntil }, { now, earliest: now });
 
 test("rows of days that are retained are moved into days of their own, rows of other times stay, and nothing is left of the move", async () => {
   await db.insertRows(new Date("2031-03-01T23:40:00Z"), many);
@@ -214,7 +216,7 @@ test("minutes that the writer has counted meanwhile are added to, and their hour
 test("hours that were folded anew meanwhile are not added to: they are complete", async () => {
   const insert = (requests: number) => sql`
     INSERT INTO method_rollups (period_s, bucket, service, method, code, requests, duration_us, request_bytes, response_bytes, latency)
-    SELECT 3600, '2031-02-01T00:00:00Z'::timestamptz + n % 24 * interval '1 hour', 'a.B', 'C', n / 24,
+    SELECT 3600, '2031-01-01T00:00:00Z'::timestamptz + n % 24 * interval '1 hour', 'a.B', 'C', n / 24,
       ${requests}::int, 1, 1, 1, '{1}' FROM generate_series(0, ${many - 1}::int) n`;
   await insert(2);
   await replaceDefaults(today);
@@ -222,9 +224,12 @@ test("hours that were folded anew meanwhile are not added to: they are complete"
   await sql`DELETE FROM method_rollups`;
   await insert(3);
   await db.keep(today);
-  assert.deepEqual(await db.places("method_rollups"), { method_rollups_hours_203102: many });
+  assert.deepEqual(await db.places("method_rollups"), { method_rollups_hours_203101: many });
   const [row] = await sql`SELECT min(requests)::int AS least, max(requests)::int AS most FROM method_rollups`;
   assert.deepEqual({ ...row }, { least: 3, most: 3 });
+  // Their day may have been folded without them.
+  const [late] = await sql`SELECT count(DISTINCT hour)::int AS hours FROM rollup_late_hours`;
+  assert.equal(late?.hours, 24);
 });
 
 test("minutes past the retention that were never folded are kept wherever they lie, until they are", async () => {

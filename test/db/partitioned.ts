@@ -2,6 +2,7 @@
 import type postgres from "postgres";
 import { connect, database } from "../../src/db/client.ts";
 import { keepPartitions, type PartitionsOptions } from "../../src/db/partitions.ts";
+import { foldedUntil } from "../../src/usage/fold-store.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 
 const dayMs = 86_400_000;
@@ -48,7 +49,7 @@ export async function openPartitioned(instances = 1): Promise<Partitioned> {
     keep: (now, options = {}, instance = 0) =>
       keepPartitions(
         database(clients[instance]!),
-        { logRetentionDays: 30, statsRetentionDays: 400, ...options },
+        { logRetentionDays: 30, statsRetentionDays: 400, foldedUntil, ...options },
         { now, earliest: now },
       ),
     async partitions(table = "request_logs") {

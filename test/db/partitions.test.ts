@@ -71,7 +71,7 @@ test("a row whose day has no partition goes to the default one, which is never d
   assert.deepEqual(await db.places(), { request_logs_default: 1 });
 });
 
-test("the rollups are split too: minutes by day, hours and days by month, of UTC", async () => {
+test("the rollups are split too: minutes by day, hours and days by month, from the one before, of UTC", async () => {
   await db.keep(new Date("2031-12-31T23:59:59.999Z"));
   for (const by of ["method", "key"]) {
     assert.deepEqual(await db.partitions(`${by}_rollups_minutes`), [
@@ -82,6 +82,7 @@ test("the rollups are split too: minutes by day, hours and days by month, of UTC
     ]);
     for (const period of ["hours", "days"]) {
       assert.deepEqual(await db.partitions(`${by}_rollups_${period}`), [
+        `${by}_rollups_${period}_203111`,
         `${by}_rollups_${period}_203112`,
         `${by}_rollups_${period}_203201`,
         `${by}_rollups_${period}_203202`,

@@ -42,6 +42,9 @@ const texts = [
   "",
 ];
 
+/** A day that has a partition and is not swept: rows put there stay where they are. */
+const tomorrow = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
+
 let latchkey: TestServer;
 before(async () => {
   latchkey = await startServer();
@@ -49,7 +52,7 @@ before(async () => {
     INSERT INTO request_logs (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id, instance_id,
       error_message, trace_id)
-    SELECT '2026-01-02T03:04:05.000001Z'::timestamptz + n / 2 * interval '1 microsecond', gen_random_uuid(), ${service},
+    SELECT ${`${tomorrow}T03:04:05.000001Z`}::text::timestamptz + n / 2 * interval '1 microsecond', gen_random_uuid(), ${service},
       'Method' || n % 3, 'grpc', CASE WHEN n % 2 = 0 THEN 0 ELSE 16 END, CASE WHEN n % 2 = 1 THEN 'REVOKED' END,
       CASE WHEN n % 5 > 0 THEN 77 END, CASE WHEN n % 5 > 0 THEN gen_random_uuid() END, 'api_key', n * 1000, n, 2 * n,
       CASE WHEN n % 7 > 0 THEN '2001:db8::1'::inet END, t.texts[1 + n % ${texts.length}::int], 'r' || n, gen_random_uuid(),
@@ -232,7 +235,7 @@ test("an export that finds nothing stops looking when its client goes", async ()
 test("an export whose client goes reads no further", async () => {
   await latchkey.sql`
     INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id, instance_id)
-    SELECT '2026-01-01T00:00:00Z'::timestamptz + n * interval '1 second', gen_random_uuid(), 'long.Service', 'M', 'grpc', 0,
+    SELECT ${`${tomorrow}T00:00:00Z`}::timestamptz + n * interval '1 second', gen_random_uuid(), 'long.Service', 'M', 'grpc', 0,
       'none', 1, repeat('r', 100), gen_random_uuid()
     FROM generate_series(1, 60000) n`;
   const stop = new AbortController();

@@ -53,7 +53,9 @@ test("a million rows are written while the day changes and old days are dropped:
   // Two days that grow too old under way, and two that have no partition, but get rows.
   await db.keep(day(-5), retention);
   await db.keep(day(0), retention);
-  await sql`DROP TABLE request_logs_20310328, request_logs_20310329`;
+  for (const table of ["request_logs", "method_rollups_minutes", "key_rollups_minutes"]) {
+    for (const day of ["20310328", "20310329"]) await sql`DROP TABLE ${sql(`${table}_${day}`)}`;
+  }
   for (const days of [-5, -4]) await db.insertRows(day(days), rowsOfOldDays);
 
   const failures: unknown[] = [];

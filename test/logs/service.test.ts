@@ -21,6 +21,9 @@ type Listing = Filter & { pageSize?: number; pageToken?: string };
 /** The request for a page of the rows that a filter lets through. */
 const request = ({ pageSize = 0, pageToken = "", ...filter }: Listing) => ({ filter, pageSize, pageToken });
 
+/** A day that has a partition and is not swept: rows put there stay where they are. */
+const tomorrow = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
+
 let latchkey: TestServer;
 let staff: Clients;
 let ada: { userId: bigint; apiKeyId: string; token: string };
@@ -34,7 +37,7 @@ before(async () => {
 after(() => latchkey.close());
 
 /** Rows put where no server wrote any: of a service of this name, a millisecond apart, two at each time. */
-async function insertRows(service: string, count: number, start = new Date("2026-01-02T03:04:05.000Z")) {
+async function insertRows(service: string, count: number, start = new Date(`${tomorrow}T03:04:05.000Z`)) {
   await latchkey.sql`
     INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id, instance_id)
     SELECT ${start.toISOString()}::timestamptz + (n / 2) * interval '1 millisecond', gen_random_uuid(), ${service},
@@ -134,9 +137,9 @@ test("rows are found by how long they took, over what protocol, from where and w
     INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id,
       instance_id, peer_address, error_message)
     VALUES
-      ('2026-01-02T00:00:03Z', gen_random_uuid(), ${service}, 'C', 'verify', 0, 'none', 1500, 'r', gen_random_uuid(), '192.0.2.7', NULL),
-      ('2026-01-02T00:00:02Z', gen_random_uuid(), ${service}, 'B', 'grpc-web', 5, 'none', 1501, 'r', gen_random_uuid(), '2001:db8::7', 'No such Thing_1'),
-      ('2026-01-02T00:00:01Z', gen_random_uuid(), ${service}, 'A', 'grpc', 13, 'none', 2000000, 'r', gen_random_uuid(), NULL, '100% broken')`;
+      (${`${tomorrow}T00:00:03Z`}, gen_random_uuid(), ${service}, 'C', 'verify', 0, 'none', 1500, 'r', gen_random_uuid(), '192.0.2.7', NULL),
+      (${`${tomorrow}T00:00:02Z`}, gen_random_uuid(), ${service}, 'B', 'grpc-web', 5, 'none', 1501, 'r', gen_random_uuid(), '2001:db8::7', 'No such Thing_1'),
+      (${`${tomorrow}T00:00:01Z`}, gen_random_uuid(), ${service}, 'A', 'grpc', 13, 'none', 2000000, 'r', gen_random_uuid(), NULL, '100% broken')`;
   const nanos = (ns: number) => ({ seconds: 0n, nanos: ns }) as RequestLogFilter["minDuration"];
   for (const [filter, expected] of [
     [{}, "CBA"],
@@ -167,10 +170,10 @@ test("times are told and compared to the microsecond", async () => {
   const service = "micro.Seconds";
   await latchkey.sql`
     INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id, instance_id)
-    SELECT '2026-01-02T03:04:05.999998Z'::timestamptz + n * interval '1 microsecond', gen_random_uuid(), ${service},
+    SELECT ${`${tomorrow}T03:04:05.999998Z`}::text::timestamptz + n * interval '1 microsecond', gen_random_uuid(), ${service},
       'M' || n, 'grpc', 0, 'none', 1, 'r', gen_random_uuid() FROM generate_series(0, 3) n`;
   const [newest, ...others] = await list({ service });
-  const second = BigInt(Date.parse("2026-01-02T03:04:05Z") / 1000);
+  const second = BigInt(Date.parse(`${tomorrow}T03:04:05Z`) / 1000);
   assert.deepEqual([newest?.time?.seconds, newest?.time?.nanos], [second + 1n, 1000]);
   assert.deepEqual(
     others.map(({ time }) => time?.nanos),
@@ -186,7 +189,7 @@ test("times are told and compared to the microsecond", async () => {
 
 test("a time range holds its start and not its end, to the nanosecond", async () => {
   const service = "time.Range";
-  const start = new Date("2026-01-02T03:04:05.000Z");
+  const start = new Date(`${tomorrow}T03:04:05.000Z`);
   await insertRows(service, 6, start);
   const at = (ms: number, nanos = 0) => {
     const time = timestampFromMs(start.getTime() + ms);
