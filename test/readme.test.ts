@@ -49,6 +49,7 @@ const answers: Record<string, (answer: Record<string, unknown>) => void> = {
   RevokeApiKey: (answer) => assert.equal(keyOf(answer).status, "API_KEY_STATUS_REVOKED"),
   VerifyApiKey: (answer) =>
     assert.equal((answer.verdict as Record<string, unknown>).denialReason, "DENIAL_REASON_MALFORMED"),
+  ListRequestLogs: (answer) => assert.deepEqual(answer, {}),
   GetBreakdown: (answer) => assert.equal(answer.complete, true),
 };
 const keyOf = (answer: Record<string, unknown>) => answer.apiKey as Record<string, unknown>;

@@ -9,7 +9,7 @@
  */
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
-import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -42,7 +42,12 @@ try {
   const { leaks, searched } = await findLeaks(runDir, postgres.env.TEST_POSTGRES_URL);
   process.stdout.write(`\nsearched for ${searched}: ${leaks.length} found\n`);
   for (const leak of leaks) process.stdout.write(`  ${leak}\n`);
-  process.exitCode = failed || leaks.length > 0 ? 1 : 0;
+  if (failed || leaks.length > 0) {
+    process.exitCode = 1;
+    process.stdout.write(`what the servers of this run logged is in ${join(runDir, "logs")}\n`);
+  } else {
+    await rm(runDir, { recursive: true });
+  }
 } finally {
   await postgres.stop();
 }

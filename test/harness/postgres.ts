@@ -1,6 +1,6 @@
 /** The one Postgres of a test run, and a database of its own for each test file. */
 import { randomBytes } from "node:crypto";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
@@ -12,6 +12,7 @@ const template = "latchkey_template";
 export interface TestPostgres {
   /** What test files find it by. */
   readonly env: { TEST_POSTGRES_URL: string };
+  /** Stops it and deletes its folder, of gigabytes. */
   stop(): Promise<void>;
 }
 
@@ -26,7 +27,13 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const url = urlOf(embedded);
   await admin(url, (sql) => sql.unsafe(`CREATE DATABASE ${template}`));
   await migrate({ url: databaseUrl(url, template) });
-  return { env: { TEST_POSTGRES_URL: url }, stop: () => embedded.stop() };
+  return {
+    env: { TEST_POSTGRES_URL: url },
+    async stop() {
+      await embedded.stop();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
 }
 
 function urlOf({ username, database, host }: EmbeddedPostgres): string {

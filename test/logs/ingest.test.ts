@@ -108,11 +108,16 @@ test("a million rows are written while the day changes and old days are dropped:
 
   const beganMs = performance.now();
   const others = [keepPartitions(), read()].map((work) => work.catch((error) => failures.push(error)));
-  await Promise.all(progress.map((_, n) => runInstance(n)));
-  const seconds = (performance.now() - beganMs) / 1000;
-  const underWay = await db.partitions();
-  writing = false;
-  await Promise.all(others);
+  let underWay: string[];
+  let seconds: number;
+  try {
+    await Promise.all(progress.map((_, n) => runInstance(n)));
+    seconds = (performance.now() - beganMs) / 1000;
+    underWay = await db.partitions();
+  } finally {
+    writing = false;
+    await Promise.all(others);
+  }
   assert.deepEqual(failures, []);
   assert.ok(!underWay.includes("request_logs_20310325"), "an old day is dropped meanwhile");
   for (const made of ["request_logs_20310328", "request_logs_20310408"]) assert.ok(underWay.includes(made));
