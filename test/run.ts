@@ -56,7 +56,14 @@ function runTests(): Promise<boolean> {
   const env = { ...process.env, ...postgres.env, TEST_RUN_DIR: runDir };
   const child = spawn(
     process.execPath,
-    ["--test", "--test-concurrency=2", "--test-timeout=120000", ...files.sort()],
+    [
+      "--test",
+      "--test-concurrency=2",
+      "--test-timeout=120000",
+      ...["--test-reporter=spec", "--test-reporter-destination=stdout"],
+      ...["--test-reporter=./test/harness/report-failures.ts", "--test-reporter-destination=stderr"],
+      ...files.sort(),
+    ],
     {
       stdio: "inherit",
       env,

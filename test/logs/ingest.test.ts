@@ -47,7 +47,9 @@ async function createKeys(count: number): Promise<{ userId: bigint; apiKeyId: st
   return ids.map((apiKeyId) => ({ userId: BigInt(user?.id), apiKeyId }));
 }
 
-test("a million rows are written while the day changes and old days are dropped: none is lost, none is there twice, and no statement waits for a second", async (t) => {
+test("a million rows are written while the day changes and old days are dropped: none is lost, none is there twice, and no statement waits for a second", {
+  timeout: 300_000,
+}, async (t) => {
   const keys = await createKeys(20);
   const day = (days: number) => new Date(startMs + days * 24 * hourMs);
   // Two days that grow too old under way, and two that have no partition, but get rows.
@@ -59,9 +61,12 @@ test("a million rows are written while the day changes and old days are dropped:
   for (const days of [-5, -4]) await db.insertRows(day(days), rowsOfOldDays);
 
   const failures: unknown[] = [];
+  const share = Math.ceil(rows / instances);
   const progress = Array.from({ length: instances }, () => 0);
-  const clockMs = () => startMs + (Math.min(...progress) / (rows / instances)) * runMs;
+  const clockMs = () => startMs + Math.min(1, Math.min(...progress) / share) * runMs;
   let writing = true;
+  /** An old day is dropped, a new one and one that got rows before it had a partition are made. */
+  let kept = false;
 
   async function runInstance(n: number): Promise<void> {
     const recorder = createRecorder({
@@ -73,10 +78,10 @@ test("a million rows are written while the day changes and old days are dropped:
       durability: "batched",
       onError: (message, error) => failures.push(new Error(message, { cause: error })),
     });
-    const share = Math.ceil(rows / instances);
-    for (let done = 0; done < share; ) {
-      for (const end = Math.min(share, done + 1000); done < end; done++) {
-        const nowMs = startMs + Math.floor((done / share) * runMs);
+    // On a machine where the partitions take longer than a million rows, some more are written.
+    for (let done = 0; done < share || (done < 5 * share && !kept && failures.length === 0); ) {
+      for (const end = done + 1000; done < end; done++) {
+        const nowMs = startMs + Math.floor(Math.min(1, done / share) * runMs);
         // Some come from clocks that are wrong: days late, whose partition was never made, and weeks ahead.
         const wrongMs = done % 200 === 0 ? -2 * 24 * hourMs : done % 200 === 100 ? 20 * 24 * hourMs : 0;
         recorder.record(callAt(nowMs + wrongMs, keys[(done + n) % keys.length]!));
@@ -95,6 +100,10 @@ test("a million rows are written while the day changes and old days are dropped:
     while (writing) {
       // What gives way to the traffic is done by a later turn.
       for (const n of [0, 1]) await db.keep(new Date(clockMs()), retention, n).catch(() => {});
+      const days = await db.partitions();
+      kept =
+        !days.includes("request_logs_20310325") &&
+        ["request_logs_20310328", "request_logs_20310408"].every((made) => days.includes(made));
     }
   }
 
@@ -108,19 +117,16 @@ test("a million rows are written while the day changes and old days are dropped:
 
   const beganMs = performance.now();
   const others = [keepPartitions(), read()].map((work) => work.catch((error) => failures.push(error)));
-  let underWay: string[];
   let seconds: number;
   try {
     await Promise.all(progress.map((_, n) => runInstance(n)));
     seconds = (performance.now() - beganMs) / 1000;
-    underWay = await db.partitions();
   } finally {
     writing = false;
     await Promise.all(others);
   }
   assert.deepEqual(failures, []);
-  assert.ok(!underWay.includes("request_logs_20310325"), "an old day is dropped meanwhile");
-  for (const made of ["request_logs_20310328", "request_logs_20310408"]) assert.ok(underWay.includes(made));
+  assert.ok(kept);
 
   await until(
     async () => {
@@ -132,7 +138,7 @@ test("a million rows are written while the day changes and old days are dropped:
     },
     ({ strays, old }) => strays.length === 0 && old.length === 0,
   );
-  const written = Math.ceil(rows / instances) * instances;
+  const written = progress.reduce((sum, done) => sum + done);
   const [found] = await sql`
     SELECT (SELECT count(*)::int FROM request_logs) AS rows,
       (SELECT count(DISTINCT id)::int FROM request_logs) AS ids,
