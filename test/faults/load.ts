@@ -1,0 +1,83 @@
+/** Clients that call GetUser without pause, over gRPC, until they are stopped. */
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+
+export interface LoadOptions {
+  /** Servers that are called in turn; may be added to and taken from while it runs. */
+  readonly urls: string[];
+  /** Tokens that are used in turn; may be changed likewise. */
+  readonly tokens: string[];
+  /** Calls under way at once. */
+  readonly clients: number;
+  /** The user whom the calls ask for: one that every token may read. */
+  readonly userId: bigint;
+  /** Each client rests so long after each call; 0 unless given. */
+  readonly pauseMs?: number;
+  /** Told of every call as it ends. */
+  readonly onResult?: (result: CallResult) => void;
+}
+
+export interface CallResult {
+  readonly url: string;
+  readonly token: string;
+  /** Undefined: answered. */
+  readonly error: ConnectError | undefined;
+  /** By `performance.now()`. */
+  readonly startedAt: number;
+  readonly endedAt: number;
+}
+
+export interface Load {
+  /** Calls that were answered so far, by token. */
+  readonly answered: Map<string, number>;
+  /** Calls that failed so far, by code, as `Code[code]`. */
+  readonly failed: Map<string, number>;
+  /** Resolves once all calls have ended. */
+  stop(): Promise<void>;
+}
+
+export function startLoad(options: LoadOptions): Load {
+  const answered = new Map<string, number>();
+  const failed = new Map<string, number>();
+  const services = new Map<string, ReturnType<typeof serviceAt>>();
+  let running = true;
+  let turn = 0;
+
+  async function run(): Promise<void> {
+    while (running) {
+      const n = turn++;
+      const url = options.urls[n % options.urls.length];
+      const token = options.tokens[n % options.tokens.length];
+      if (url === undefined || token === undefined) throw new Error("load needs a URL and a token");
+      const service = services.get(url) ?? serviceAt(url);
+      services.set(url, service);
+      const startedAt = performance.now();
+      const error = await service
+        .getUser({ userId: options.userId }, { headers: { "x-api-key": token } })
+        .then(
+          () => undefined,
+          (thrown: unknown) => ConnectError.from(thrown),
+        );
+      if (error === undefined) answered.set(token, (answered.get(token) ?? 0) + 1);
+      else failed.set(Code[error.code], (failed.get(Code[error.code]) ?? 0) + 1);
+      options.onResult?.({ url, token, error, startedAt, endedAt: performance.now() });
+      if (options.pauseMs) await new Promise((resolve) => setTimeout(resolve, options.pauseMs));
+    }
+  }
+
+  const clients = Array.from({ length: options.clients }, run);
+  return {
+    answered,
+    failed,
+    async stop() {
+      running = false;
+      await Promise.all(clients);
+    },
+  };
+}
+
+function serviceAt(baseUrl: string) {
+  // Calls that hang fail after a while: a load must end.
+  return createClient(UserService, createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 }));
+}
