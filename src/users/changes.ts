@@ -1,6 +1,6 @@
 /** Changes of users in Postgres, each with its audit event in the same transaction. */
 import { and, asc, eq, inArray, ne, sql } from "drizzle-orm";
-import { type Actor, audit } from "../db/audit.ts";
+import { type Actor, audit, auditAll } from "../db/audit.ts";
 import { type Database, type Executor, sqlState } from "../db/client.ts";
 import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
 import { checkMayMakeStaff, checkStillStaff } from "./grantor.ts";
@@ -166,9 +166,12 @@ async function deleteUser(tx: Executor, id: bigint, actor: Actor): Promise<numbe
     .where(inArray(apiKeyUsage.apiKeyId, ofUser))
     .orderBy(asc(apiKeyUsage.apiKeyId))
     .for("update");
-  for (const key of keys) {
-    await audit(tx, actor, { action: "api_key.delete", targetUserId: id, targetApiKeyId: key.id });
-  }
+  // Any user can have many: everyone else who changes users waits for this.
+  await auditAll(
+    tx,
+    actor,
+    keys.map((key) => ({ action: "api_key.delete", targetUserId: id, targetApiKeyId: key.id })),
+  );
   await tx.delete(users).where(eq(users.id, id));
   await audit(tx, actor, { action: "user.delete", targetUserId: id, before: describe(user) });
   return keys.filter((key) => key.isActive).length;

@@ -292,3 +292,18 @@ test("deleting a user and counting what its keys do lock the counters in one ord
     counter.release();
   }
 });
+
+test("deleting a user with many keys writes their audit events many at a time", async () => {
+  const { userId, apiKeyId } = await createUserAndKey(latchkey.asStaff, "many-keys");
+  await latchkey.sql`
+    WITH made AS (
+      INSERT INTO api_keys (id, user_id, name, hash, start, type)
+      SELECT gen_random_uuid(), user_id, 'one of many', sha256(n::text::bytea), 'x', 'service'
+      FROM api_keys, generate_series(1, 2500) n WHERE id = ${apiKeyId} RETURNING id
+    ) INSERT INTO api_key_usage (api_key_id) SELECT id FROM made`;
+  assert.equal((await latchkey.asStaff.admin.deleteUser({ id: userId })).endedApiKeyCount, 2501);
+  const [events] = await latchkey.sql`
+    SELECT count(DISTINCT target_api_key_id)::int AS keys, count(DISTINCT cmin::text)::int AS statements
+    FROM audit_events WHERE action = 'api_key.delete' AND target_user_id = ${String(userId)}`;
+  assert.deepEqual(events, { keys: 2501, statements: 3 });
+});
