@@ -42,9 +42,17 @@ export async function audit(tx: Executor, actor: Actor, change: AuditedChange): 
   await auditAll(tx, actor, [change]);
 }
 
-/** Writes an audit event for each of many changes, in one statement. */
+/** Bounds the parameters of one statement. */
+const eventsAtOnce = 1000;
+
+/** Writes an audit event for each of many changes, a thousand in a statement. */
 export async function auditAll(tx: Executor, actor: Actor, changes: readonly AuditedChange[]): Promise<void> {
-  if (changes.length === 0) return;
+  for (let i = 0; i < changes.length; i += eventsAtOnce) {
+    await insertEvents(tx, actor, changes.slice(i, i + eventsAtOnce));
+  }
+}
+
+async function insertEvents(tx: Executor, actor: Actor, changes: readonly AuditedChange[]): Promise<void> {
   await tx.insert(auditEvents).values(
     changes.map((change) => ({
       ...change,

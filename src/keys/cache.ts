@@ -22,6 +22,18 @@ export interface GrantCacheOptions {
   maxEntries: number;
 }
 
+/**
+ * Kilobytes of an entry, on the average of a full cache: where keys are larger, fewer are
+ * in memory. Whoever may make keys could otherwise fill it with a hundred times as much.
+ */
+const maxMeanSize = 4;
+
+/** In kilobytes, roughly. */
+function sizeOf({ allowedMethods, allowedAddresses }: Grant): number {
+  const patterns = allowedMethods.reduce((sum, pattern) => sum + pattern.length + 32, 0);
+  return 1 + Math.floor((patterns + allowedAddresses.length * 256) / 1024);
+}
+
 /** Tokens that no key has, remembered so that sending one again costs nothing. */
 const maxMisses = 10_000;
 /** Look-ups at once: beyond, there is no verdict to be had. Bounds what floods of unknown tokens can queue. */
@@ -39,6 +51,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const { fence } = options;
   const grants = new LRUCache<string, Grant>({
     max: options.maxEntries,
+    maxSize: options.maxEntries * maxMeanSize,
+    sizeCalculation: sizeOf,
     dispose: (grant, hash) => unindex(grant, hash),
   });
   const misses = new LRUCache<string, true>({ max: maxMisses });
@@ -61,6 +75,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
 
   function index(grant: Grant, hash: string): void {
     grants.set(hash, grant);
+    // Larger than all that there is room for.
+    if (!grants.has(hash)) return;
     hashesByKey.set(grant.apiKeyId, hash);
     const ofUser = hashesByUser.get(grant.userId);
     if (ofUser === undefined) hashesByUser.set(grant.userId, new Set([hash]));

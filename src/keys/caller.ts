@@ -17,8 +17,9 @@ const verifyMethod = "latchkey.v1.ApiKeyService/VerifyApiKey";
 
 /**
  * Holds the caller and other users still until the transaction ends: none of them
- * can be disabled or deleted meanwhile. Returns those that there are, by id.
- * Rejects with {@link CallerEndedError}.
+ * can be disabled, deleted or made less than staff meanwhile. Returns those that
+ * there are, by id. Rejects with {@link CallerEndedError}, and with
+ * {@link ExceedsCallerError} where others are held for one who is not staff.
  */
 export async function holdUsers(
   tx: Executor,
@@ -26,14 +27,18 @@ export async function holdUsers(
   userIds: readonly bigint[],
 ): Promise<ReadonlyMap<bigint, { readonly isActive: boolean }>> {
   const held = await tx
-    .select({ id: users.id, isActive: users.isActive })
+    .select({ id: users.id, isActive: users.isActive, isStaff: users.isStaff })
     .from(users)
     .where(inArray(users.id, [...userIds, ...(actor.userId === undefined ? [] : [actor.userId])]))
     .orderBy(asc(users.id))
     .for("share");
   const byId = new Map(held.map((user) => [user.id, user]));
-  if (actor.userId !== undefined && !byId.get(actor.userId)?.isActive) {
-    throw new CallerEndedError("your user is disabled");
+  if (actor.userId === undefined) return byId;
+  const caller = byId.get(actor.userId);
+  if (!caller?.isActive) throw new CallerEndedError("your user is disabled");
+  // It was when the call was let in.
+  if (!caller.isStaff && userIds.some((id) => id !== actor.userId)) {
+    throw new ExceedsCallerError("only staff may do this for another user");
   }
   return byId;
 }
@@ -78,21 +83,26 @@ export function checkWithin(wanted: Scope, limit: Scope): void {
 }
 
 /**
- * Locks a key that is to be changed, and the caller's own. Undefined: there is no
- * such key. Rejects with {@link CallerEndedError}.
+ * Holds a key that is to be changed, its user, and the caller's own. Undefined: there
+ * is no such key. Rejects as {@link holdUsers} and {@link callerScope} do.
  */
 export async function holdKey(
   tx: Executor,
   id: string,
   actor: Actor,
-): Promise<{ key: ApiKeyRecord; limit: Scope } | undefined> {
+): Promise<
+  { key: ApiKeyRecord; owner: { readonly isActive: boolean } | undefined; limit: Scope } | undefined
+> {
+  const [owned] = await tx.select({ userId: apiKeys.userId }).from(apiKeys).where(eq(apiKeys.id, id));
+  if (owned === undefined) return undefined;
+  const held = await holdUsers(tx, actor, [owned.userId]);
   const callerFirst = actor.apiKeyId !== undefined && actor.apiKeyId < id;
   const before = callerFirst ? await callerScope(tx, actor) : undefined;
   await lockKey(tx, id);
   const limit = before ?? (await callerScope(tx, actor));
   // Read anew: the lock may have waited for a change.
   const key = await readKey(tx, id);
-  return key && { key, limit };
+  return key && { key, owner: held.get(key.userId), limit };
 }
 
 /** Locks a key that is to be changed. */

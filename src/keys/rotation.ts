@@ -3,7 +3,7 @@ import { eq, sql } from "drizzle-orm";
 import { type Actor, audit } from "../db/audit.ts";
 import type { Executor } from "../db/client.ts";
 import { apiKeys } from "../db/schema.ts";
-import { checkWithin, holdKey, holdUsers } from "./caller.ts";
+import { checkWithin, holdKey } from "./caller.ts";
 import { changedFields } from "./changed-fields.ts";
 import { findMade, type OnceOnly, remember, takeTurns } from "./idempotency.ts";
 import { type ApiKeyRecord, readKey, scopeOf, statusOf } from "./record.ts";
@@ -40,17 +40,14 @@ export async function rotateApiKey(
   once?: OnceOnly,
 ): Promise<RotatedKeys | undefined> {
   if (once !== undefined) await takeTurns(tx, once);
-  const [owner] = await tx.select({ userId: apiKeys.userId }).from(apiKeys).where(eq(apiKeys.id, id));
-  if (owner === undefined) return undefined;
-  const users = await holdUsers(tx, actor, [owner.userId]);
   const held = await holdKey(tx, id, actor);
   if (held === undefined) return undefined;
-  const { key: old, limit } = held;
+  const { key: old, owner, limit } = held;
   if (actor.apiKeyId !== id) checkWithin(scopeOf(old), limit);
   const made = once && (await findMade(tx, once));
   if (made !== undefined) return { key: made.key, rotatedFrom: old, madeAt: made.at };
   checkState(old, rotation.now);
-  checkUser(users.get(owner.userId), owner.userId);
+  checkUser(owner, old.userId);
 
   const key = await insertApiKey(
     tx,

@@ -6,6 +6,7 @@ import {
   type RequestLogService,
 } from "../gen/latchkey/v1/request_log_service_pb.js";
 import { readPage } from "../rpc/page.ts";
+import { createPlaces } from "../rpc/places.ts";
 import { invalid } from "../rpc/validate.ts";
 import { encoderOf, exportRows } from "./export.ts";
 import { toMessage } from "./message.ts";
@@ -14,12 +15,17 @@ import type { RequestLogStore } from "./store.ts";
 import type { LogTails } from "./tail.ts";
 
 const pageSizes = { fallback: 100, most: 1000 };
+/** An export whose reader is slow holds a page of rows, some 2 MB. */
+const exportPlaces = { most: 50, mostOfOneUser: 10, what: "export the log" };
+/** How many tail it altogether, the tails themselves bound. */
+const tailPlaces = { most: Number.POSITIVE_INFINITY, mostOfOneUser: 20, what: "tail the log" };
 
 export function createRequestLogService(options: {
   logs: RequestLogStore;
   tails: LogTails;
 }): ServiceImpl<typeof RequestLogService> {
   const { logs, tails } = options;
+  const [exporting, tailing] = [createPlaces(exportPlaces), createPlaces(tailPlaces)];
   return {
     async listRequestLogs(request, context) {
       const principal = requireUser(context);
@@ -33,21 +39,33 @@ export function createRequestLogService(options: {
     },
 
     async *tailRequestLogs(request, context) {
-      const filter = readFilter(request.filter, requireUser(context));
+      const principal = requireUser(context);
+      const filter = readFilter(request.filter, principal);
       if (filter.from !== undefined || filter.until !== undefined) {
         throw invalid("start_time and end_time must be unset: what is tailed happens now");
       }
-      for await (const { rows, skipped } of tails.open(filter, context.signal)) {
-        yield { requestLogs: rows.map(toMessage), skipped: BigInt(skipped) };
+      const release = tailing.take(principal.userId, context.signal);
+      try {
+        for await (const { rows, skipped } of tails.open(filter, context.signal)) {
+          yield { requestLogs: rows.map(toMessage), skipped: BigInt(skipped) };
+        }
+      } finally {
+        release();
       }
     },
 
     async *exportRequestLogs(request, context) {
-      const filter = readFilter(request.filter, requireUser(context));
+      const principal = requireUser(context);
+      const filter = readFilter(request.filter, principal);
       const encoder = encoderOf(request.format);
       if (request.limit < 0n) throw invalid("limit must not be negative: 0 means all rows");
-      const file = exportRows(logs, filter, { encoder, limit: request.limit, signal: context.signal });
-      for await (const data of file) yield { data };
+      const release = exporting.take(principal.userId, context.signal);
+      try {
+        const file = exportRows(logs, filter, { encoder, limit: request.limit, signal: context.signal });
+        for await (const data of file) yield { data };
+      } finally {
+        release();
+      }
     },
   };
 }

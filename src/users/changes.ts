@@ -1,9 +1,9 @@
 /** Changes of users in Postgres, each with its audit event in the same transaction. */
 import { and, asc, eq, inArray, ne, sql } from "drizzle-orm";
-import { type Actor, audit } from "../db/audit.ts";
+import { type Actor, audit, auditAll } from "../db/audit.ts";
 import { type Database, type Executor, sqlState } from "../db/client.ts";
 import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
-import { checkMayMakeStaff } from "./grantor.ts";
+import { checkMayMakeStaff, checkStillStaff } from "./grantor.ts";
 import { foldUsername, type User, type UserWithKeys, withKeys } from "./store.ts";
 
 /** Any number, the same in every instance. */
@@ -50,13 +50,15 @@ export interface UserChanges {
   create(user: NewUser, actor: Actor): Promise<User>;
   /**
    * Changes what differs; where nothing does, nothing is written. Undefined: there
-   * is no such user. Rejects with {@link UsernameTakenError}, {@link LastStaffUserError}
-   * and, where it makes or enables a staff user, as `checkMayMakeStaff` does.
+   * is no such user. Rejects with {@link UsernameTakenError}, {@link LastStaffUserError},
+   * as `checkStillStaff` does and, where it makes or enables a staff user, as
+   * `checkMayMakeStaff` does.
    */
   update(id: bigint, update: UserUpdate, actor: Actor): Promise<UpdatedUser | undefined>;
   /**
    * Deletes a user and all that is its own, and says how many active API keys
-   * went with it. Undefined: there is no such user. Rejects with {@link LastStaffUserError}.
+   * went with it. Undefined: there is no such user. Rejects with {@link LastStaffUserError}
+   * and as `checkStillStaff` does.
    */
   delete(id: bigint, actor: Actor): Promise<number | undefined>;
 }
@@ -108,6 +110,7 @@ async function updateUser(
     // A username is in a unique index: changing it takes the stronger lock, which must not be waited for later.
     .for(username === undefined ? "no key update" : "update");
   if (user === undefined) return undefined;
+  await checkStillStaff(tx, actor, id);
   const changes = Object.fromEntries(
     Object.entries(update).filter(([field, value]) => user[field as keyof UserUpdate] !== value),
   ) as UserUpdate;
@@ -144,6 +147,7 @@ async function deleteUser(tx: Executor, id: bigint, actor: Actor): Promise<numbe
   await oneAtATime(tx);
   const [user] = await tx.select().from(users).where(eq(users.id, id)).for("update");
   if (user === undefined) return undefined;
+  await checkStillStaff(tx, actor, id);
   if (administers(user)) await checkNotLast(tx, id);
   const keys = await tx
     .select({
@@ -162,9 +166,12 @@ async function deleteUser(tx: Executor, id: bigint, actor: Actor): Promise<numbe
     .where(inArray(apiKeyUsage.apiKeyId, ofUser))
     .orderBy(asc(apiKeyUsage.apiKeyId))
     .for("update");
-  for (const key of keys) {
-    await audit(tx, actor, { action: "api_key.delete", targetUserId: id, targetApiKeyId: key.id });
-  }
+  // Any user can have many: everyone else who changes users waits for this.
+  await auditAll(
+    tx,
+    actor,
+    keys.map((key) => ({ action: "api_key.delete", targetUserId: id, targetApiKeyId: key.id })),
+  );
   await tx.delete(users).where(eq(users.id, id));
   await audit(tx, actor, { action: "user.delete", targetUserId: id, before: describe(user) });
   return keys.filter((key) => key.isActive).length;

@@ -1,8 +1,11 @@
-/** Who may make a user staff: one whose own credential is not limited, since it could act as that user next. */
-import { eq } from "drizzle-orm";
+/**
+ * Who may change other users: staff. Who may make a user staff: one whose own credential
+ * is not limited besides, since it could act as that user next.
+ */
+import { eq, sql } from "drizzle-orm";
 import type { Actor } from "../db/audit.ts";
 import type { Executor } from "../db/client.ts";
-import { users } from "../db/schema.ts";
+import { apiKeys, users } from "../db/schema.ts";
 import { callerScope } from "../keys/caller.ts";
 import { excessOf, unlimited } from "../keys/scope.ts";
 
@@ -12,6 +15,9 @@ const messages = {
   limited:
     "making a user staff needs a credential that is not limited itself: a key without allowed methods, allowed addresses and expiry",
 };
+
+/** The id of no key. */
+const noKey = "00000000-0000-0000-0000-000000000000";
 
 /** The caller's credential does not suffice, or no longer does. */
 export class CredentialRefusedError extends Error {
@@ -46,4 +52,25 @@ export async function checkMayMakeStaff(tx: Executor, actor: Actor): Promise<voi
   if (excessOf({ ...unlimited, canVerify: false }, scope) !== undefined) {
     throw new CredentialRefusedError("limited");
   }
+}
+
+/**
+ * Checks that the actor may still change another user than its own: it was staff when
+ * the call was let in. Rejects with {@link CredentialRefusedError}. Holds nobody: to be
+ * called once the transaction waits for nothing more.
+ */
+export async function checkStillStaff(tx: Executor, actor: Actor, changedId: bigint): Promise<void> {
+  if (actor.userId === undefined || actor.userId === changedId) return;
+  const [user] = await tx
+    .select({
+      isStaff: users.isStaff,
+      isActive: users.isActive,
+      hasKey: sql<boolean>`${apiKeys.revokedAt} IS NULL AND coalesce(${apiKeys.expiresAt} > clock_timestamp(), ${apiKeys.id} IS NOT NULL)`,
+    })
+    .from(users)
+    .leftJoin(apiKeys, eq(apiKeys.id, actor.apiKeyId ?? noKey))
+    .where(eq(users.id, actor.userId));
+  const ended = !user?.isActive || (actor.apiKeyId !== undefined && !user.hasKey);
+  if (ended) throw new CredentialRefusedError("ended");
+  if (!user.isStaff) throw new CredentialRefusedError("not_staff");
 }

@@ -360,3 +360,25 @@ test("a database that fails is no verdict on a token of another shape, until it 
   world.readImported = async () => false;
   assert.equal(await cache.find("foreign", true), undefined);
 });
+
+test("grants of many patterns and addresses take the room of several, and one too large is read each time", async () => {
+  const { world, cache } = setUp({ maxEntries: 25 });
+  const large = { allowedMethods: Array.from({ length: 20 }, (_, i) => `pkg${i}.${"x".repeat(500)}/*`) };
+  world.read = async (hash) => ({ ...grant, ...(hash.startsWith("large") && large), apiKeyId: hash });
+  const cached = async (hash: string) => {
+    const { reads } = world;
+    await cache.find(hash, false);
+    return world.reads === reads;
+  };
+  for (let i = 0; i < 25; i++) await cache.find(`small ${i}`, false);
+  assert.equal(await cached("small 0"), true, "25 small ones");
+  for (let i = 0; i < 25; i++) await cache.find(`large ${i}`, false);
+  let left = 0;
+  while (await cached(`large ${24 - left}`)) left++;
+  assert.equal(left, 9, "of 11 kB each, in 100 kB");
+
+  const tiny = setUp({ maxEntries: 1 });
+  tiny.world.read = world.read;
+  for (let i = 0; i < 3; i++) await tiny.cache.find("large", false);
+  assert.equal(tiny.world.reads, 3);
+});

@@ -243,15 +243,21 @@ test("however many staff users are demoted, disabled and deleted at once, one st
         ({ id }) => BigInt(id),
       );
       assert.equal(ids.length, 12);
-      const ends = ids.map((id, i) =>
-        [
-          () => setStaff(own.asStaff, id, false),
-          () => setActive(own.asStaff, id, false),
-          () => own.asStaff.admin.deleteUser({ id }),
-          () => own.asStaff.users.deleteUser({ userId: id }),
-        ][i % 4]!(),
+      // Each by a key of its own: the end of one must not be what refuses another's call.
+      const ends = await Promise.all(
+        ids.map(async (id, i) => {
+          const { token } = await own.asStaff.keys.createApiKey({ userId: id, name: "own" });
+          const clients = own.as(noteSecret(token));
+          await clients.admin.getUser({ id });
+          return [
+            () => setStaff(clients, id, false),
+            () => setActive(clients, id, false),
+            () => clients.admin.deleteUser({ id }),
+            () => clients.users.deleteUser({ userId: id }),
+          ][i % 4]!;
+        }),
       );
-      const codes = await Promise.all(ends.map(codeOf));
+      const codes = await Promise.all(ends.map((end) => codeOf(end())));
       assert.deepEqual(codes.sort(), ["FailedPrecondition", ...Array(11).fill("ok")]);
       assert.equal((await own.sql`SELECT FROM users WHERE is_staff AND is_active`).length, 1);
     }
@@ -285,4 +291,19 @@ test("deleting a user and counting what its keys do lock the counters in one ord
   } finally {
     counter.release();
   }
+});
+
+test("deleting a user with many keys writes their audit events many at a time", async () => {
+  const { userId, apiKeyId } = await createUserAndKey(latchkey.asStaff, "many-keys");
+  await latchkey.sql`
+    WITH made AS (
+      INSERT INTO api_keys (id, user_id, name, hash, start, type)
+      SELECT gen_random_uuid(), user_id, 'one of many', sha256(n::text::bytea), 'x', 'service'
+      FROM api_keys, generate_series(1, 2500) n WHERE id = ${apiKeyId} RETURNING id
+    ) INSERT INTO api_key_usage (api_key_id) SELECT id FROM made`;
+  assert.equal((await latchkey.asStaff.admin.deleteUser({ id: userId })).endedApiKeyCount, 2501);
+  const [events] = await latchkey.sql`
+    SELECT count(DISTINCT target_api_key_id)::int AS keys, count(DISTINCT cmin::text)::int AS statements
+    FROM audit_events WHERE action = 'api_key.delete' AND target_user_id = ${String(userId)}`;
+  assert.deepEqual(events, { keys: 2501, statements: 3 });
 });
