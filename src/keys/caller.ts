@@ -46,10 +46,7 @@ export async function holdUsers(
 /**
  * What the caller's own key can do, and holds that key still until the transaction
  * ends. Unlimited for a caller without one: the secret key, the server itself.
- *
- * While a key that was rotated lives on, the expiry of the newest key in its place
- * that is not revoked counts where it is later: rotating a key takes nothing from
- * what can be done with it. Rejects with {@link CallerEndedError}.
+ * Rejects with {@link CallerEndedError}.
  */
 export async function callerScope(tx: Executor, actor: Actor): Promise<Scope> {
   if (actor.apiKeyId === undefined) return unlimited;
@@ -71,7 +68,6 @@ export async function callerScope(tx: Executor, actor: Actor): Promise<Scope> {
   const { methods } = scope;
   return {
     ...scope,
-    expiresAt: await lastExpiry(tx, actor.apiKeyId, key.expiresAt),
     canVerify: scope.canVerify && (methods.length === 0 || coversPattern(methods, verifyMethod)),
   };
 }
@@ -108,21 +104,4 @@ export async function holdKey(
 /** Locks a key that is to be changed. */
 export async function lockKey(tx: Executor, id: string): Promise<void> {
   await tx.select({ id: apiKeys.id }).from(apiKeys).where(eq(apiKeys.id, id)).for("no key update");
-}
-
-async function lastExpiry(tx: Executor, id: string, expiresAt: Date | null): Promise<Date | null> {
-  if (expiresAt === null) return null;
-  const [last] = await tx.execute<{ expires_ms: string | null }>(sql`
-    WITH RECURSIVE chain AS (
-      SELECT id, expires_at, revoked_at, 1 AS n FROM ${apiKeys} WHERE rotated_from = ${id}
-      UNION ALL
-      SELECT successor.id, successor.expires_at, successor.revoked_at, n + 1
-      FROM ${apiKeys} successor JOIN chain ON successor.rotated_from = chain.id
-    )
-    SELECT floor(extract(epoch FROM expires_at) * 1000)::text AS expires_ms
-    FROM chain WHERE revoked_at IS NULL ORDER BY n DESC LIMIT 1`);
-  if (last === undefined) return expiresAt;
-  if (last.expires_ms === null) return null;
-  const later = new Date(Number(last.expires_ms));
-  return later > expiresAt ? later : expiresAt;
 }

@@ -39,7 +39,7 @@ export interface MountOptions {
   recorder: CallRecorder;
   /** Bytes of one message, each way. */
   maxMessageBytes: number;
-  /** Milliseconds that a unary RPC may take; 0: no limit of the server's own. */
+  /** Milliseconds that a unary RPC may take, and its client to take the answer; 0: no limit of the server's own. */
   maxUnaryMs: number;
   /** RPCs at once; more are answered `resource_exhausted`. Anonymous callers get half of them. */
   maxConcurrentRpcs: number;
@@ -109,6 +109,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       rpc.refusal = tooMany();
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
+    let givingUp: NodeJS.Timeout | undefined;
     try {
       const request = universalRequest(req, reply, rpc.values);
       if (request === undefined) {
@@ -134,11 +135,15 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       // Answers depend on who asks, which a cache that sees a GET would not know.
       reply.raw.setHeader("cache-control", "no-store");
       if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
+      // The answer waits in memory, and the RPC among those that run, for a client that may never take it.
+      if (unary && options.maxUnaryMs > 0)
+        givingUp = setTimeout(() => reply.raw.destroy(), options.maxUnaryMs);
       // The promise alone would not do: over HTTP/1.1 it never settles.
       await Promise.race([universalResponseToNodeResponse(answer, reply.raw), closed]);
       await closed;
     } finally {
       deadline.clear();
+      clearTimeout(givingUp);
       anonymous.delete(rpc);
       // However the response went, the RPC has ended.
       rpc.record()?.catch(() => {});

@@ -18,6 +18,7 @@ const longestMs = 400 * dayMs;
 const years = { firstMs: Date.UTC(1970), lastMs: Date.UTC(9990) };
 const defaultStepsMs = [minuteMs, 5 * minuteMs, 15 * minuteMs, hourMs, 6 * hourMs, dayMs];
 const maxSteps = { fallback: 200, most: 2000 };
+const maxPoints = 20_000;
 
 const dimensions: Readonly<Record<number, Dimension>> = {
   [StatsDimension.SERVICE]: "service",
@@ -98,6 +99,14 @@ function countSteps({ startMs, endMs }: TimeRange, stepMs: number): number {
 
 function isKept(range: TimeRange, stepMs: number, nowMs: number): boolean {
   return stepMs % hourMs === 0 || hasMinutes(range.startMs, nowMs);
+}
+
+/** Bounds the work and the answer of a time series: so many series of so many steps. */
+export function checkPoints(series: number, steps: number): void {
+  if (series * steps <= maxPoints) return;
+  throw invalid(
+    `${series} series of ${steps} steps are more than ${maxPoints} points: choose a longer step or a lower limit`,
+  );
 }
 
 /** What to divide by; undefined: nothing. */

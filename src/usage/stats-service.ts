@@ -10,7 +10,7 @@ import { invalid } from "../rpc/validate.ts";
 import { readsTops } from "./busiest.ts";
 import { percentile, percentileError } from "./histogram.ts";
 import { hourMs, type TimeRange, widen } from "./range.ts";
-import { readDimension, readFilter, readLimit, readRange, readSteps } from "./stats-request.ts";
+import { checkPoints, readDimension, readFilter, readLimit, readRange, readSteps } from "./stats-request.ts";
 import type { GroupValues, StatsStore, Sums } from "./stats-store.ts";
 import { noKey } from "./totals.ts";
 
@@ -32,7 +32,9 @@ export function createStatsService(stats: StatsStore): ServiceImpl<typeof StatsS
         const field = by === "key" ? "api_key_id" : "user_id";
         throw invalid(`group_by must not be ${by.toUpperCase()}: ask for each by filter.${field} instead`);
       }
-      const found = await stats.timeSeries(filter, range, { stepMs, by, limit: readLimit(request.limit) });
+      const limit = readLimit(request.limit);
+      if (by !== undefined) checkPoints(limit, (range.endMs - range.startMs) / stepMs);
+      const found = await stats.timeSeries(filter, range, { stepMs, by, limit });
       const series = by === undefined && found.length === 0 ? [{ values: {}, steps: new Map() }] : found;
       const times = Array.from(
         { length: (range.endMs - range.startMs) / stepMs },

@@ -62,6 +62,11 @@ for (const [what, request, message] of [
   ["a negative step", { step: { seconds: -60n } }, /step must be whole minutes/],
   ["a step of years", { step: { seconds: 86_400n * 401n } }, /400 days/],
   ["too many steps", { ...range(at(0), at(0, 2001)), step: { seconds: 60n } }, /at most 2000/],
+  [
+    "too many points",
+    { ...range(at(0), at(0, 201)), step: { seconds: 60n }, groupBy: StatsDimension.METHOD, limit: 100 },
+    /100 series of 201 steps .* longer step or a lower limit/,
+  ],
   ["a series of keys", { groupBy: StatsDimension.KEY }, /filter.api_key_id/],
   ["a series of users", { groupBy: StatsDimension.USER }, /filter.user_id/],
   ["an unknown dimension", { groupBy: 99 as StatsDimension }, /group_by/],
@@ -72,7 +77,9 @@ for (const [what, request, message] of [
   });
 }
 
-test("GetTimeSeries takes 2,000 steps", async () => {
+test("GetTimeSeries takes 2,000 steps, and as many for ten methods", async () => {
+  const ten = { groupBy: StatsDimension.METHOD, limit: 10 };
+  await series({ ...range(at(0), at(0, 2000)), step: { seconds: 60n }, ...ten });
   assert.equal((await series({ ...range(at(0), at(0, 2000)), step: { seconds: 60n } })).times.length, 2000);
 });
 

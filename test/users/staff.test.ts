@@ -98,36 +98,14 @@ for (const [limit, [columns, expected]] of Object.entries(limits)) {
   });
 }
 
-const day = 86_400_000;
-const inADay = () => new Date(Date.now() + day);
-
-for (const [what, successors, expected] of [
-  ["none", [], "PermissionDenied"],
-  ["one that never expires", [{}], "ok"],
-  ["one that expires", [{ expires_at: inADay() }], "PermissionDenied"],
-  ["one that is revoked", [{ revoked_at: new Date() }], "PermissionDenied"],
-  ["one in its grace period, and its own that never expires", [{ expires_at: inADay() }, {}], "ok"],
-  ["one that never expires, and its own that does", [{}, { expires_at: inADay() }], "PermissionDenied"],
-  ["one that was ended early, and its own that never expires", [{ revoked_at: new Date() }, {}], "ok"],
-  ["one that never expires, and its own that was revoked", [{}, { revoked_at: new Date() }], "ok"],
-] as const) {
-  test(`a rotated key in its grace period, with as successor ${what}, makes staff: ${expected}`, async () => {
-    const { sql } = latchkey;
-    const { userId, apiKeyId, token } = await createStaff();
-    await sql`UPDATE api_keys SET expires_at = now() + interval '1 hour' WHERE id = ${apiKeyId}`;
-    let from = apiKeyId;
-    for (const columns of successors) {
-      const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({ userId, name: "next" });
-      noteSecret(token);
-      await sql`UPDATE api_keys SET ${sql({ ...columns, rotated_from: from })} WHERE id = ${apiKey!.id}`;
-      from = apiKey!.id;
-    }
-    for (const [grant, prepare] of Object.entries(grants)) {
-      const call = await prepare(latchkey.as(token));
-      assert.equal(await codeOf(call()), expected, grant);
-    }
-  });
-}
+test("a rotated key in its grace period makes nobody staff, though its successor never expires", async () => {
+  const { apiKeyId, token } = await createStaff();
+  noteSecret((await latchkey.asStaff.keys.rotateApiKey({ id: apiKeyId })).token);
+  for (const [grant, prepare] of Object.entries(grants)) {
+    const call = await prepare(latchkey.as(token));
+    assert.equal(await codeOf(call()), "PermissionDenied", grant);
+  }
+});
 
 for (const [what, end, expected] of [
   [
