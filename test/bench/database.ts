@@ -39,6 +39,12 @@ export function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+/** For a promise of all that a script does: says what went wrong, in a line. */
+export function fail(error: unknown): void {
+  process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
+  process.exitCode = 1;
+}
+
 /** Opens the database at DATABASE_URL, else an embedded one in a folder, and migrates it. */
 export async function openBenchDatabase(dataDir: string, connections: number): Promise<BenchDatabase> {
   const databaseUrl = process.env.DATABASE_URL || undefined;

@@ -17,8 +17,8 @@
  *   codes of what failed.
  * - An overview: a rollup for each bucket of time (days; hours at both ends; minutes of
  *   the first hour and of what is not folded yet) and each outcome: a method with a code
- *   and denial reason. Of a key or user, with each of its keys. A breakdown, and a series
- *   by method: twice as much. A series has buckets of an hour or a day.
+ *   and denial reason. Of a key or user, these of each of its keys. A breakdown, and a
+ *   series by service or method: twice as much. A series has buckets of an hour or a day.
  * - The busiest keys and users: lists of 500 for each hour and day, the rollups of 30
  *   candidates, or of 500 under a filter, and the minutes that are not folded yet.
  *
@@ -26,7 +26,7 @@
  */
 import { parseArgs } from "node:util";
 import { createRequestLogStore } from "../../src/logs/store.ts";
-import { defaultDataDir, openBenchDatabase, readMade, say } from "./database.ts";
+import { defaultDataDir, fail, openBenchDatabase, readMade, say } from "./database.ts";
 import { deepPage, findDeep, logCases, pageSize } from "./log-cases.ts";
 import { measure, type Reading, sayHeader } from "./measure.ts";
 import { statsReadings } from "./stats-cases.ts";
@@ -81,4 +81,4 @@ async function main(): Promise<void> {
   }
 }
 
-await main();
+await main().catch(fail);
