@@ -4,19 +4,36 @@ import { parseAddressRange } from "../../src/auth/address-range.ts";
 import type { Database } from "../../src/db/client.ts";
 import { conditionOf, type RequestLogFilter } from "../../src/logs/filter.ts";
 import type { RequestLogCursor } from "../../src/logs/list-query.ts";
-import { defaultScanBudget } from "../../src/logs/store.ts";
-import type { MadeData } from "./database.ts";
+import { createRequestLogStore, defaultScanBudget } from "../../src/logs/store.ts";
+import type { BenchDatabase, MadeData } from "./database.ts";
 import { keyId, methods, oldestOnly, services, userOf } from "./made-rows.ts";
+import type { Reading } from "./measure.ts";
 
 export const pageSize = 100;
 /** The page that the deep ones are, the first being 1. */
-export const deepPage = 1000;
+const deepPage = 1000;
 
-export interface LogCase {
+interface LogCase {
   readonly what: string;
   readonly filter: RequestLogFilter;
   /** Rows at most, of a log with so many partitions. */
   readonly most: (partitions: number) => number;
+}
+
+/** The first page and a deep one of each filter. */
+export async function* logReadings({ client, db }: BenchDatabase, made: MadeData): AsyncGenerator<Reading> {
+  const [row] = await client`
+    SELECT count(*)::int AS n FROM pg_inherits WHERE inhparent = 'request_logs'::regclass`;
+  for (const { what, filter, most } of await logCases(db, made)) {
+    const mostRows = most(row?.n);
+    const read = (after?: RequestLogCursor) => async (on: Database) =>
+      (await createRequestLogStore(on).list(filter, pageSize, after)).rows.length;
+    yield { what: `first page: ${what}`, mostRows, read: read() };
+    const deep = await findDeep(db, filter);
+    if (deep === undefined) continue;
+    const note = deep.before === (deepPage - 1) * pageSize ? "" : `its last: ${deep.before} rows before`;
+    yield { what: `deep page: ${what}`, mostRows, read: read(deep.after), note };
+  }
 }
 
 /** An index answers the filter: a page, a row that says that more follow, and a row of each partition, whose rows are merged. */
@@ -31,7 +48,7 @@ const andOwner = (most: LogCase["most"]) => (partitions: number) => most(partiti
 /** The services, with the retired one. */
 const serviceWalks = walks(services.length + 1);
 
-export async function logCases(db: Database, made: MadeData): Promise<LogCase[]> {
+async function logCases(db: Database, made: MadeData): Promise<LogCase[]> {
   const subject = async (n: number) => {
     const number = sql.raw(String(n));
     const [row] = await db.execute<{ key: string; user: string }>(
@@ -131,7 +148,7 @@ export async function logCases(db: Database, made: MadeData): Promise<LogCase[]>
  * Where the deep page of a filter begins. Where there are not as many rows, its last
  * page, of 50. Undefined: it has no row.
  */
-export async function findDeep(
+async function findDeep(
   db: Database,
   filter: RequestLogFilter,
 ): Promise<{ after: RequestLogCursor; before: number } | undefined> {

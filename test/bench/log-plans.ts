@@ -2,7 +2,7 @@
  * Measures what pages of the request log and statistics of 30 days read, and how long
  * they take, on what `log-data.ts` made.
  *
- *   node test/bench/log-plans.ts [--only TEXT] [--data-dir DIR]
+ *   node test/bench/log-plans.ts [--only Pages|Statistics] [--data-dir DIR]
  *
  * The statements are those that the stores send, and what they read is what EXPLAIN
  * (ANALYZE, BUFFERS) says: rows that are looked at, whether they come out or not. Exits
@@ -22,13 +22,12 @@
  * - The busiest keys and users: lists of 500 for each hour and day, the rollups of 30
  *   candidates, or of 500 under a filter, and the minutes that are not folded yet.
  *
- * Pages of 8 kB are bounded with them: two for a row, and a descent for each index scan.
+ * Of much less data Postgres may read whole tables, since that is cheaper. Pages of 8 kB are bounded with them: two for a row, and a descent for each index scan.
  */
 import { parseArgs } from "node:util";
-import { createRequestLogStore } from "../../src/logs/store.ts";
 import { defaultDataDir, fail, openBenchDatabase, readMade, say } from "./database.ts";
-import { deepPage, findDeep, logCases, pageSize } from "./log-cases.ts";
-import { measure, type Reading, sayHeader } from "./measure.ts";
+import { logReadings, pageSize } from "./log-cases.ts";
+import { measure, sayHeader } from "./measure.ts";
 import { statsReadings } from "./stats-cases.ts";
 
 async function main(): Promise<void> {
@@ -42,37 +41,20 @@ async function main(): Promise<void> {
   try {
     const made = await readMade(bench.db);
     if (!made?.isWhole) throw new Error(`${bench.description} has no data: run test/bench/log-data.ts first`);
-    say(`${bench.description}: ${made.rows} rows, ${made.keys} keys, ${made.days} days\n`);
-    const [row] = await bench.client`
-      SELECT count(*)::int AS n FROM pg_inherits WHERE inhparent = 'request_logs'::regclass`;
-    const partitions: number = row?.n;
-
-    const wrong: (string | undefined)[] = [];
-    const run = async (reading: Reading) => {
-      if (reading.what.includes(values.only)) wrong.push(await measure(bench.client, reading));
-    };
-    say(`The request log, of ${partitions} partitions: pages of ${pageSize}\n`);
-    sayHeader();
-    for (const { what, filter, most } of await logCases(bench.db, made)) {
-      const page = (
-        after?: Parameters<ReturnType<typeof createRequestLogStore>["list"]>[2],
-      ): Reading["read"] => {
-        return async (db) => (await createRequestLogStore(db).list(filter, pageSize, after)).rows.length;
-      };
-      const mostRows = most(partitions);
-      await run({ what: `first page: ${what}`, mostRows, read: page() });
-      if (!`deep page: ${what}`.includes(values.only)) continue;
-      const deep = await findDeep(bench.db, filter);
-      if (deep === undefined) continue;
-      const isDeep = deep.before === (deepPage - 1) * pageSize;
-      const note = isDeep ? "" : `its last: ${deep.before} rows before`;
-      await run({ what: `deep page: ${what}`, mostRows, read: page(deep.after), note });
+    say(`${bench.description}: ${made.rows} rows, ${made.keys} keys, ${made.days} days`);
+    const over: string[] = [];
+    for (const [title, readings] of [
+      [`Pages of ${pageSize} of the request log`, logReadings(bench, made)],
+      [`Statistics of ${made.days} days`, statsReadings(bench.db, made)],
+    ] as const) {
+      if (!title.includes(values.only)) continue;
+      say(`\n${title}\n`);
+      sayHeader();
+      for await (const reading of readings) {
+        const wrong = await measure(bench.client, reading);
+        if (wrong !== undefined) over.push(wrong);
+      }
     }
-    say(`\nStatistics of ${made.days} days\n`);
-    sayHeader();
-    for (const reading of await statsReadings(bench.db, made)) await run(reading);
-
-    const over = wrong.filter((line) => line !== undefined);
     say(over.length === 0 ? "\nall within their bounds" : `\n${over.length} over their bounds:`);
     for (const line of over) say(line);
     process.exitCode = over.length === 0 ? 0 : 1;

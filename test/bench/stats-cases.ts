@@ -18,19 +18,22 @@ const dimensions = ["service", "method", "code", "denialReason"] satisfies Dimen
 const noneOfLog = /^request_logs/;
 const noneOfKeys = /^(request_logs|key_rollups|rollup_tops)/;
 
-export async function statsReadings(db: Database, made: MadeData): Promise<Reading[]> {
+export async function* statsReadings(db: Database, made: MadeData): AsyncGenerator<Reading> {
   const range = widen({ startMs: made.startMs, endMs: made.endMs }, minuteMs);
   const folded = await readFolded(db, range);
   const pieces = decompose(range, folded);
-  const readings: Reading[] = [];
   for (const [whose, filter] of await filtersOf(db, made)) {
     const outcomes = await countOutcomes(db, filter);
     const hasKeys = filter.apiKeyId !== undefined || filter.userId !== undefined;
     const without = hasKeys ? noneOfLog : noneOfKeys;
-    const add = (what: string, mostRows: number, read: Reading["read"]) =>
-      readings.push({ what: `${what}, ${whose}`, mostRows, without, read });
+    const of = (what: string, mostRows: number, read: Reading["read"]): Reading => ({
+      what: `${what}, ${whose}`,
+      mostRows,
+      without,
+      read,
+    });
 
-    add("overview", count(pieces) * outcomes, async (on) =>
+    yield of("overview", count(pieces) * outcomes, async (on) =>
       (await createStatsStore(on).overview(filter, range)) === undefined ? 0 : 1,
     );
     for (const stepMs of stepsMs) {
@@ -39,7 +42,7 @@ export async function statsReadings(db: Database, made: MadeData): Promise<Readi
       const most = count(decompose(steps, folded, coarsestS)) * outcomes;
       for (const by of hasKeys ? [undefined] : [undefined, "service" as const, "method" as const]) {
         const what = `series by ${stepMs / hourMs} h${by === undefined ? "" : ` and ${by}`}`;
-        add(what, (by === undefined ? 1 : 2) * most, async (on) => {
+        yield of(what, (by === undefined ? 1 : 2) * most, async (on) => {
           const series = await createStatsStore(on).timeSeries(filter, steps, { stepMs, by, limit });
           return series.reduce((sum, one) => sum + one.steps.size, 0);
         });
@@ -47,22 +50,21 @@ export async function statsReadings(db: Database, made: MadeData): Promise<Readi
     }
     const breakdown = (by: Dimension) => async (on: Database) =>
       (await createStatsStore(on).breakdown(filter, range, { by, limit })).groups.length;
-    for (const by of dimensions) add(`by ${by}`, 2 * count(pieces) * outcomes, breakdown(by));
+    for (const by of dimensions) yield of(`by ${by}`, 2 * count(pieces) * outcomes, breakdown(by));
     for (const by of ["key", "user"] as const) {
-      if (!readsTops(filter, range)) add(`by ${by}`, 2 * count(pieces) * outcomes, breakdown(by));
+      if (!readsTops(filter, range)) yield of(`by ${by}`, 2 * count(pieces) * outcomes, breakdown(by));
       else {
         const hours = widen(range, hourMs);
-        readings.push({
+        yield {
           what: `by ${by}, ${whose}`,
           mostRows: await busiestRows(db, by, decompose(hours, folded), Object.keys(filter).length > 0),
           without: noneOfLog,
           read: async (on) =>
             (await createStatsStore(on).breakdown(filter, hours, { by, limit })).groups.length,
-        });
+        };
       }
     }
   }
-  return readings;
 }
 
 async function filtersOf(db: Database, made: MadeData): Promise<[string, StatsFilter][]> {
