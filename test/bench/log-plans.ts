@@ -19,8 +19,8 @@
  *   the first hour and of what is not folded yet) and each outcome: a method with a code
  *   and denial reason. Of a key or user, these of each of its keys. A breakdown, and a
  *   series by service or method: twice as much. A series has buckets of an hour or a day.
- * - The busiest keys and users: lists of 500 for each hour and day, the rollups of 30
- *   candidates, or of 500 under a filter, and the minutes that are not folded yet.
+ * - The busiest keys and users: lists of 500 for each hour and day, the days of 30
+ *   candidates, or of 500 under a filter, and the hours and minutes at both ends.
  *
  * Of much less data Postgres may read whole tables, since that is cheaper. Pages of 8 kB are bounded with them: two for a row, and a descent for each index scan.
  */

@@ -1,5 +1,5 @@
 /** What statistics of the whole range are asked for, and how many rows each may read. */
-import { type SQL, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import type { Database } from "../../src/db/client.ts";
 import { keyRollups, methodRollups } from "../../src/db/schema.ts";
 import { readsTops } from "../../src/usage/busiest.ts";
@@ -108,9 +108,9 @@ async function countOutcomes(db: Database, { apiKeyId, userId }: StatsFilter): P
 }
 
 /**
- * Rows that the busiest keys or users may be found with: the lists; three times the
- * minutes that are not folded yet, of everyone; and twice the rollups of the candidates,
- * who are 30, or 500 under a filter: here, of the 30 or 500 who have the most rollups.
+ * Rows that the busiest keys or users may be found with: the lists; three times the hours
+ * and minutes at both ends, of everyone; and twice the days of the candidates, who are 30,
+ * or 500 under a filter: here, of the 30 or 500 who have the most rollups.
  */
 async function busiestRows(
   db: Database,
@@ -119,18 +119,19 @@ async function busiestRows(
   isFiltered: boolean,
 ): Promise<number> {
   const id = sql.raw(by === "key" ? "api_key_id" : "user_id");
-  const isFolded = ({ periodS }: Piece) => periodS > 60;
-  const total = async (query: SQL) => Number((await db.execute<{ n: string }>(query))[0]?.n);
-  const minutes = await total(
-    sql`SELECT count(*) AS n FROM (${rollupsOf(
-      keyRollups,
-      pieces.filter((piece) => !isFolded(piece)),
-    )}) AS minute`,
+  const isDays = ({ periodS }: Piece) => periodS === dayMs / 1000;
+  const days = rollupsOf(keyRollups, pieces.filter(isDays));
+  const ends = rollupsOf(
+    keyRollups,
+    pieces.filter((piece) => !isDays(piece)),
   );
-  const candidates = await total(sql`
-    SELECT coalesce(sum(n), 0) AS n FROM (
-      SELECT count(*) AS n FROM (${rollupsOf(keyRollups, pieces.filter(isFolded))}) AS rollup
-      GROUP BY ${id} ORDER BY n DESC LIMIT ${isFiltered ? 500 : 3 * limit}
-    ) AS candidate`);
-  return count(pieces.filter(isFolded)) * topsKept + 3 * minutes + 2 * candidates;
+  const candidates = isFiltered ? 500 : 3 * limit;
+  const [row] = await db.execute<{ ends: string; days: string }>(sql`
+    SELECT (SELECT count(*) FROM (${ends}) AS rollup) AS ends, (
+      SELECT coalesce(sum(n), 0) FROM (
+        SELECT count(*) AS n FROM (${days}) AS rollup GROUP BY ${id} ORDER BY n DESC LIMIT ${candidates}
+      ) AS candidate
+    ) AS days`);
+  const lists = count(pieces.filter(({ periodS }) => periodS > minuteMs / 1000)) * topsKept;
+  return lists + 3 * Number(row?.ends) + 2 * Number(row?.days);
 }
