@@ -62,6 +62,7 @@ for (const [what, request, message] of [
   ["a negative step", { step: { seconds: -60n } }, /step must be whole minutes/],
   ["a step of years", { step: { seconds: 86_400n * 401n } }, /400 days/],
   ["too many steps", { ...range(at(0), at(0, 2001)), step: { seconds: 60n } }, /at most 2000/],
+  ["many days of minutes", { ...range(at(0), at(72, 5)), step: { seconds: 300n } }, /whole hours .* 3 days/],
   ["a series of keys", { groupBy: StatsDimension.KEY }, /filter.api_key_id/],
   ["a series of users", { groupBy: StatsDimension.USER }, /filter.user_id/],
   ["an unknown dimension", { groupBy: 99 as StatsDimension }, /group_by/],
@@ -74,6 +75,10 @@ for (const [what, request, message] of [
 
 test("GetTimeSeries takes 2,000 steps", async () => {
   assert.equal((await series({ ...range(at(0), at(0, 2000)), step: { seconds: 60n } })).times.length, 2000);
+});
+
+test("GetTimeSeries takes three days of minutes", async () => {
+  assert.equal((await series({ ...range(at(0), at(72)), step: { seconds: 300n } })).times.length, 864);
 });
 
 for (const [what, request, message] of [
