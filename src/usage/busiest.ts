@@ -39,7 +39,7 @@ export async function findBusiest(
   const isMinutes = ({ periodS }: Piece) => periodS === minuteMs / 1000;
   const tops = pieces.filter((piece) => !isMinutes(piece));
   const minutes = pieces.filter(isMinutes);
-  // Those with the most for certain, and then those who can have had the most.
+  // Those with the most for certain, and then those who can have had as many.
   const [most, possible] = isFiltered ? [filteredCandidates, 0] : [limit, 2 * limit];
   const [found] = await tx.execute<{ ids: string[] | null; others: string }>(sql`
     WITH tops AS (${listsOf(by, tops)}),
@@ -53,10 +53,12 @@ export async function findBusiest(
       SELECT id, sum(requests) AS least, sum(requests) + unlisted.most - sum(rest) AS most
       FROM seen CROSS JOIN unlisted GROUP BY id, unlisted.most
     ),
+    enough AS (SELECT least FROM bounds ORDER BY least DESC OFFSET ${limit - 1} LIMIT 1),
     ranked AS (
-      SELECT id, most, row_number() OVER (ORDER BY least DESC, id) <= ${most}
-        OR row_number() OVER (ORDER BY most DESC, id) <= ${possible} AS is_candidate
-      FROM bounds
+      SELECT id, bounds.most, row_number() OVER (ORDER BY bounds.least DESC, id) <= ${most}
+        OR row_number() OVER (ORDER BY bounds.most DESC, id) <= ${possible}
+          AND bounds.most >= coalesce(enough.least, 0) AS is_candidate
+      FROM bounds LEFT JOIN enough ON true
     )
     SELECT array_agg(id::text) FILTER (WHERE is_candidate) AS ids,
       greatest(max(most) FILTER (WHERE NOT is_candidate), (SELECT most FROM unlisted)) AS others

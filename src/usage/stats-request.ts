@@ -19,6 +19,8 @@ const years = { firstMs: Date.UTC(1970), lastMs: Date.UTC(9990) };
 const defaultStepsMs = [minuteMs, 5 * minuteMs, 15 * minuteMs, hourMs, 6 * hourMs, dayMs];
 const maxSteps = { fallback: 200, most: 2000 };
 const maxPoints = 20_000;
+/** Of minutes, which a step that is not whole hours needs: about as many rollups as of 30 days of hours. */
+const longestOfMinutesMs = 3 * dayMs;
 
 const dimensions: Readonly<Record<number, Dimension>> = {
   [StatsDimension.SERVICE]: "service",
@@ -89,6 +91,9 @@ export function readSteps(
   }
   if (!isKept(steps, stepMs, nowMs)) {
     throw invalid("step must be whole hours where the range begins more than 30 days ago: minutes are gone");
+  }
+  if (stepMs % hourMs !== 0 && steps.endMs - steps.startMs > longestOfMinutesMs) {
+    throw invalid("step must be whole hours where the range is longer than 3 days");
   }
   return { stepMs, range: steps };
 }

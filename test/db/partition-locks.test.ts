@@ -4,10 +4,9 @@ import { after, before, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type postgres from "postgres";
 import { v7 as uuidv7 } from "uuid";
-import { connect, database } from "../../src/db/client.ts";
-import { createUsageStore } from "../../src/usage/store.ts";
+import { connect } from "../../src/db/client.ts";
 import { until } from "../harness/until.ts";
-import { callAt, usageBatch } from "../usage/calls.ts";
+import { batchOf, callOf, createWriter } from "../usage/batches.ts";
 import { days, later, openPartitioned, type Partitioned, today } from "./partitioned.ts";
 
 let db: Partitioned;
@@ -44,16 +43,12 @@ test("statements never wait for a second while partitions are replaced, drained,
   };
 
   for (const spread of [8, 40]) {
-    const write = createUsageStore({
-      db: database(await impatient()),
-      instance: { id: uuidv7(), hostname: "test", pid: 1, version: "0", startedAt: new Date() },
-      redact: (text) => text,
-    });
+    const write = createWriter(await impatient());
     run(async (turn) => {
       const calls = Array.from({ length: 50 }, (_, n) =>
-        callAt(later(((turn + n) % spread) - 2).getTime(), { userId: 1n, apiKeyId: uuidv7() }),
+        callOf(uuidv7(), { startedAtMs: later(((turn + n) % spread) - 2).getTime() }),
       );
-      await write(usageBatch(turn, calls));
+      await write(batchOf(turn, calls));
       written += calls.length;
     });
   }

@@ -3,12 +3,11 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type postgres from "postgres";
 import { v7 as uuidv7 } from "uuid";
-import { connect, database } from "../../src/db/client.ts";
+import { connect } from "../../src/db/client.ts";
 import { createRecorder } from "../../src/usage/recorder.ts";
-import { createUsageStore } from "../../src/usage/store.ts";
 import { openPartitioned, type Partitioned } from "../db/partitioned.ts";
 import { until } from "../harness/until.ts";
-import { callAt } from "../usage/calls.ts";
+import { callOf, createWriter } from "../usage/batches.ts";
 
 const rows = 1_000_000;
 const instances = 3;
@@ -70,11 +69,7 @@ test("a million rows are written while the day changes and old days are dropped:
 
   async function runInstance(n: number): Promise<void> {
     const recorder = createRecorder({
-      write: createUsageStore({
-        db: database(await impatient()),
-        instance: { id: uuidv7(), hostname: "test", pid: n, version: "0", startedAt: new Date() },
-        redact: (text) => text,
-      }),
+      write: createWriter(await impatient()),
       durability: "batched",
       onError: (message, error) => failures.push(new Error(message, { cause: error })),
     });
@@ -84,7 +79,8 @@ test("a million rows are written while the day changes and old days are dropped:
         const nowMs = startMs + Math.floor(Math.min(1, done / share) * runMs);
         // Some come from clocks that are wrong: days late, whose partition was never made, and weeks ahead.
         const wrongMs = done % 200 === 0 ? -2 * 24 * hourMs : done % 200 === 100 ? 20 * 24 * hourMs : 0;
-        recorder.record(callAt(nowMs + wrongMs, keys[(done + n) % keys.length]!));
+        const { apiKeyId, userId } = keys[(done + n) % keys.length]!;
+        recorder.record(callOf(apiKeyId, { startedAtMs: nowMs + wrongMs }, userId));
       }
       await until(
         () => recorder.pendingCalls,

@@ -1,13 +1,13 @@
 /** What a page of the request log costs, by Postgres's own account: a bounded number of rows, whatever the filter. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { type SQL, sql } from "drizzle-orm";
 import type postgres from "postgres";
 import { parseAddressRange } from "../../src/auth/address-range.ts";
-import { connect, type Database, database, type Executor } from "../../src/db/client.ts";
+import { connect } from "../../src/db/client.ts";
 import type { RequestLogFilter } from "../../src/logs/filter.ts";
-import { listQuery, type RequestLogCursor } from "../../src/logs/list-query.ts";
-import { defaultScanBudget, findWalk, inIndexOrder, namesQuery } from "../../src/logs/store.ts";
+import type { RequestLogCursor } from "../../src/logs/list-query.ts";
+import { createRequestLogStore, defaultScanBudget } from "../../src/logs/store.ts";
+import { costsOf } from "../harness/plan.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 
 const days = 31;
@@ -25,12 +25,10 @@ const busy = { apiKeyId: "00000000-0000-7000-8000-000000000001", userId: 1n };
 
 let client: postgres.Sql;
 let server: postgres.Sql;
-let db: Database;
 before(async () => {
   const url = await createTestDatabase("made-up");
   client = openSql(url);
   server = connect({ url }, { max: 1, purpose: "plans", statementTimeoutMs: 0 });
-  db = database(server);
   for (let day = 0; day < days; day++) {
     const [from = "", to = ""] = [day, day + 1].map((n) => new Date(firstDay + n * dayMs).toISOString());
     await client.unsafe(`CREATE TABLE request_logs_${from.slice(0, 10).replaceAll("-", "")}
@@ -58,55 +56,13 @@ before(async () => {
 });
 after(() => Promise.all([client.end(), server.end()]));
 
-interface Plan {
-  "Node Type": string;
-  "Actual Rows": number;
-  "Actual Loops": number;
-  "Rows Removed by Filter"?: number;
-  "Rows Removed by Index Recheck"?: number;
-  "Shared Hit Blocks": number;
-  "Shared Read Blocks": number;
-  Plans?: Plan[];
-}
-
-/** What a statement read of the log: rows and 8 kB pages, as EXPLAIN counted them. */
-interface Cost {
-  rows: number;
-  pages: number;
-  /** Index scans that were begun. */
-  scans: number;
-  nodes: Set<string>;
-}
-
-async function costOf(tx: Executor, query: SQL): Promise<Cost> {
-  const [explained] = await tx.execute<{ "QUERY PLAN": [{ Plan: Plan }] }>(
-    sql`EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${query}`,
-  );
-  const top = explained?.["QUERY PLAN"][0].Plan;
-  assert.ok(top);
-  const nodes = new Set<string>();
-  let scans = 0;
-  const rowsOf = (plan: Plan): number => {
-    nodes.add(plan["Node Type"]);
-    const below = (plan.Plans ?? []).reduce((sum, child) => sum + rowsOf(child), 0);
-    if (!/Scan$/.test(plan["Node Type"]) || below > 0) return below;
-    scans += plan["Actual Loops"];
-    const removed = (plan["Rows Removed by Filter"] ?? 0) + (plan["Rows Removed by Index Recheck"] ?? 0);
-    return (plan["Actual Rows"] + removed) * plan["Actual Loops"];
-  };
-  const rows = rowsOf(top);
-  return { rows, pages: top["Shared Hit Blocks"] + top["Shared Read Blocks"], scans, nodes };
-}
-
-/** The statements of a page, as the store runs them. */
-function pageCosts(filter: RequestLogFilter, after?: RequestLogCursor): Promise<{ names: Cost; page: Cost }> {
-  return db.transaction(async (tx) => {
-    await tx.execute(inIndexOrder);
-    const walk = await findWalk(tx, filter);
-    const names = await costOf(tx, namesQuery(filter));
-    const query = listQuery({ filter, walk, limit: pageSize, after, scanBudget: defaultScanBudget });
-    return { names, page: await costOf(tx, query) };
-  });
+/** What a page costs, and the look for the names that it walks, where there is one. */
+async function pageCosts(filter: RequestLogFilter, after?: RequestLogCursor) {
+  const costs = await costsOf(server, (db) => createRequestLogStore(db).list(filter, pageSize, after));
+  const page = costs.at(-1);
+  assert.ok(page);
+  const scans = page.scans.reduce((sum, { loops }) => sum + loops, 0);
+  return { names: costs.find(({ statement }) => /WITH RECURSIVE/.test(statement)), page: { ...page, scans } };
 }
 
 const instant = (ms: number) => new Date(ms).toISOString().replace("Z", "000Z");
@@ -203,6 +159,7 @@ function testPlace(place: string, after: RequestLogCursor | undefined): void {
       const most = walks * (pageSize + 1 + partitions);
       assert.ok(page.rows <= most, `${what}: ${page.rows} rows of at most ${most}`);
       assert.ok(page.pages <= 2 * most + walks * 4 * partitions, `${what}: ${page.pages} pages`);
+      assert.ok(names);
       assert.ok(names.rows <= (walks + 1) * partitions, `${what}: ${names.rows} rows for the names`);
       assert.ok(names.pages <= (walks + 1) * 4 * partitions, `${what}: ${names.pages} pages for the names`);
     }

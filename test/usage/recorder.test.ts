@@ -3,35 +3,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
-import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import type { EndedCall } from "../../src/auth/call.ts";
 import { methodName } from "../../src/auth/method-name.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { createRecorder, type RecorderOptions } from "../../src/usage/recorder.ts";
 import type { UsageBatch } from "../../src/usage/store.ts";
 import { until } from "../harness/until.ts";
+import { callOf } from "./batches.ts";
 
-function call(apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057"): EndedCall {
-  const begun = beginCall({
-    method: methodName(UserService.method.getUser),
-    protocol: "grpc",
-    requestId: null,
-    userAgent: null,
-  });
-  begun.verdict = {
-    denial: undefined,
-    principal: {
-      userId: 1n,
-      username: "ada",
-      isStaff: false,
-      credentialKind: "api_key",
-      apiKeyId,
-      canVerify: false,
-    },
-    subject: { userId: 1n, apiKeyId },
-    credentialKind: "api_key",
-  };
-  return endCall(begun, { code: 0, errorMessage: undefined, requestBytes: 1, responseBytes: 2 });
-}
+const call = (apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057") => callOf(apiKeyId);
 
 /** A recorder over a database that the test turns off and on. */
 function setUp(options: Partial<RecorderOptions> = {}) {

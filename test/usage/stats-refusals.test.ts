@@ -67,6 +67,7 @@ for (const [what, request, message] of [
     { ...range(at(0), at(0, 201)), step: { seconds: 60n }, groupBy: StatsDimension.METHOD, limit: 100 },
     /100 series of 201 steps .* longer step or a lower limit/,
   ],
+  ["many days of minutes", { ...range(at(0), at(72, 5)), step: { seconds: 300n } }, /whole hours .* 3 days/],
   ["a series of keys", { groupBy: StatsDimension.KEY }, /filter.api_key_id/],
   ["a series of users", { groupBy: StatsDimension.USER }, /filter.user_id/],
   ["an unknown dimension", { groupBy: 99 as StatsDimension }, /group_by/],
@@ -81,6 +82,10 @@ test("GetTimeSeries takes 2,000 steps, and as many for ten methods", async () =>
   const ten = { groupBy: StatsDimension.METHOD, limit: 10 };
   await series({ ...range(at(0), at(0, 2000)), step: { seconds: 60n }, ...ten });
   assert.equal((await series({ ...range(at(0), at(0, 2000)), step: { seconds: 60n } })).times.length, 2000);
+});
+
+test("GetTimeSeries takes three days of minutes", async () => {
+  assert.equal((await series({ ...range(at(0), at(72)), step: { seconds: 300n } })).times.length, 864);
 });
 
 for (const [what, request, message] of [
