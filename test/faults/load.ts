@@ -1,4 +1,5 @@
 /** Clients that call GetUser without pause, over gRPC, until they are stopped. */
+import { randomUUID } from "node:crypto";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
@@ -21,6 +22,8 @@ export interface LoadOptions {
 export interface CallResult {
   readonly url: string;
   readonly token: string;
+  /** The call's own, by which its row in the request log is found. */
+  readonly requestId: string;
   /** Undefined: answered. */
   readonly error: ConnectError | undefined;
   /** By `performance.now()`. */
@@ -52,16 +55,17 @@ export function startLoad(options: LoadOptions): Load {
       if (url === undefined || token === undefined) throw new Error("load needs a URL and a token");
       const service = services.get(url) ?? serviceAt(url);
       services.set(url, service);
+      const requestId = randomUUID();
       const startedAt = performance.now();
       const error = await service
-        .getUser({ userId: options.userId }, { headers: { "x-api-key": token } })
+        .getUser({ userId: options.userId }, { headers: { "x-api-key": token, "x-request-id": requestId } })
         .then(
           () => undefined,
           (thrown: unknown) => ConnectError.from(thrown),
         );
       if (error === undefined) answered.set(token, (answered.get(token) ?? 0) + 1);
       else failed.set(Code[error.code], (failed.get(Code[error.code]) ?? 0) + 1);
-      options.onResult?.({ url, token, error, startedAt, endedAt: performance.now() });
+      options.onResult?.({ url, token, requestId, error, startedAt, endedAt: performance.now() });
       if (options.pauseMs) await new Promise((resolve) => setTimeout(resolve, options.pauseMs));
     }
   }
