@@ -55,7 +55,8 @@ export function startProbe(server: ServerProcess, key: { token: string; userId: 
     const found = { firstAt: 0, code: Code.Unknown, lastAcceptedBegan: 0, acceptedAgain: 0, unavailable: 0 };
     let refusals = 0;
     while (refusals < refusalsWanted) {
-      if (performance.now() > giveUpAt) throw new Error(`not refused by ${server.url}: ${JSON.stringify(found)}`);
+      if (performance.now() > giveUpAt)
+        throw new Error(`not refused by ${server.url}: ${JSON.stringify(found)}`);
       await sleep(pauseMs);
       const beganAt = epochMs(performance.now());
       const error = await callOnce(server, key.token, key.userId);
