@@ -7,9 +7,12 @@ export interface PostgresLink {
   readonly url: string;
   /**
    * Stalls the connections of a purpose (as in "latchkey listen") that are open now,
-   * without closing anything; what is opened later passes. Returns how many.
+   * without closing anything; what is opened later passes, unless it is to stall
+   * too. Returns how many.
    */
-  stall(purpose: string): number;
+  stall(purpose: string, later?: "later too"): number;
+  /** Lets what is opened from now on pass. */
+  heal(): void;
   /** From now on holds back what Postgres answers to the look-up of a token. */
   holdAnswersAbout(token: string): Hold;
   close(): void;
@@ -34,6 +37,7 @@ interface Link {
 export async function openPostgresLink(databaseUrl: string): Promise<PostgresLink> {
   const directory = new URL(databaseUrl).searchParams.get("host") ?? "";
   const links = new Set<Link>();
+  const stalledPurposes = new Set<string>();
   const holds = new Set<{ forms: Buffer[]; links: Set<Link> }>();
 
   function onRequest(link: Link, chunk: Buffer): void {
@@ -48,8 +52,9 @@ export async function openPostgresLink(databaseUrl: string): Promise<PostgresLin
     const upstream = net.connect(`${directory}/.s.PGSQL.5432`);
     client.once("data", (startup: Buffer) => {
       const purpose = startup.toString("latin1").match(/latchkey (\w+)/)?.[1] ?? "";
-      const link: Link = { client, purpose, stalled: false, held: undefined };
+      const link: Link = { client, purpose, stalled: stalledPurposes.has(purpose), held: undefined };
       links.add(link);
+      if (link.stalled) return;
       upstream.write(startup);
       client.on("data", (chunk: Buffer) => {
         if (link.stalled) return;
@@ -73,11 +78,13 @@ export async function openPostgresLink(databaseUrl: string): Promise<PostgresLin
   url.search = "";
   return {
     url: url.href,
-    stall(purpose) {
+    stall(purpose, later) {
+      if (later !== undefined) stalledPurposes.add(purpose);
       const concerned = [...links].filter((link) => link.purpose === purpose && !link.stalled);
       for (const link of concerned) link.stalled = true;
       return concerned.length;
     },
+    heal: () => stalledPurposes.clear(),
     holdAnswersAbout(token) {
       const digest = createHash("sha256").update(token).digest();
       // As bytes and as text: which of them the driver sends is its own affair.
