@@ -97,7 +97,9 @@ async function measure(change: Change, n: number): Promise<Measured[]> {
 /** What was refused, to be asked for again at the end. */
 const ended: { server: Fleet["servers"][number]; key: FleetKey; code: Code }[] = [];
 
-test("no instance accepts a key later than maxStalenessMs after a change that ended it", async (t) => {
+test("no instance accepts a key later than maxStalenessMs after a change that ended it", {
+  timeout: 300_000,
+}, async (t) => {
   const good = await Promise.all(Array.from({ length: 20 }, () => fleet.newKey()));
   const callsMs: number[] = [];
   const load = startLoad({
