@@ -1,6 +1,6 @@
-/** Clients that call GetUser without pause, over gRPC, until they are stopped. */
+/** Clients that call GetUser again and again, over gRPC unless told otherwise, until they are stopped. */
 import { randomUUID } from "node:crypto";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 
@@ -15,6 +15,8 @@ export interface LoadOptions {
   readonly userId: bigint;
   /** Each client rests so long after each call; 0 unless given. */
   readonly pauseMs?: number;
+  /** How a server is called; gRPC unless given. */
+  readonly createTransport?: (baseUrl: string) => Transport;
   /** Told of every call as it ends. */
   readonly onResult?: (result: CallResult) => void;
 }
@@ -43,7 +45,8 @@ export interface Load {
 export function startLoad(options: LoadOptions): Load {
   const answered = new Map<string, number>();
   const failed = new Map<string, number>();
-  const services = new Map<string, ReturnType<typeof serviceAt>>();
+  const services = new Map<string, ReturnType<typeof createClient<typeof UserService>>>();
+  const createTransport = options.createTransport ?? overGrpc;
   let running = true;
   let turn = 0;
 
@@ -53,7 +56,7 @@ export function startLoad(options: LoadOptions): Load {
       const url = options.urls[n % options.urls.length];
       const token = options.tokens[n % options.tokens.length];
       if (url === undefined || token === undefined) throw new Error("load needs a URL and a token");
-      const service = services.get(url) ?? serviceAt(url);
+      const service = services.get(url) ?? createClient(UserService, createTransport(url));
       services.set(url, service);
       const requestId = randomUUID();
       const startedAt = performance.now();
@@ -81,7 +84,7 @@ export function startLoad(options: LoadOptions): Load {
   };
 }
 
-function serviceAt(baseUrl: string) {
+function overGrpc(baseUrl: string): Transport {
   // Calls that hang fail after a while: a load must end.
-  return createClient(UserService, createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 }));
+  return createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 });
 }
