@@ -1,7 +1,7 @@
 /** SIGTERM under load: nothing is cut and nothing is lost. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Code, type Transport } from "@connectrpc/connect";
+import type { Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { until } from "../harness/until.ts";
 import { figures } from "./figures.ts";
@@ -11,18 +11,32 @@ import { assertCountsAgree, assertEachOnce, rowsOf } from "./tally.ts";
 
 /** The default of LATCHKEY_SHUTDOWN_TIMEOUT_MS. */
 const shutdownTimeoutMs = 10_000;
-const stops = 4;
+const stops = 3;
 const clients = 12;
 const timeout = 300_000;
 
-const transports: Record<string, (baseUrl: string) => Transport> = {
-  grpc: (baseUrl) => createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 }),
-  "Connect over HTTP/1.1": (baseUrl) =>
-    createConnectTransport({ baseUrl, httpVersion: "1.1", defaultTimeoutMs: 30_000 }),
+interface Protocol {
+  readonly createTransport: (baseUrl: string) => Transport;
+  /** How a client is told that a call was not taken. The codes that connect-node makes of it are its own. */
+  readonly notTaken: RegExp;
+}
+
+const protocols: Record<string, Protocol> = {
+  grpc: {
+    createTransport: (baseUrl) => createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 }),
+    // A stream that comes after GOAWAY was not processed and may be sent again: RFC 9113, section 8.7.
+    notTaken: /ECONNREFUSED|REFUSED_STREAM|GOAWAY/,
+  },
+  "Connect over HTTP/1.1": {
+    createTransport: (baseUrl) =>
+      createConnectTransport({ baseUrl, httpVersion: "1.1", defaultTimeoutMs: 30_000 }),
+    // A connection at rest may be closed as a client takes it up: RFC 9112, section 9.5.
+    notTaken: /ECONNREFUSED|ECONNRESET|EPIPE|socket hang up/,
+  },
 };
 
 for (const durability of ["batched", "strict"]) {
-  for (const [protocol, createTransport] of Object.entries(transports)) {
+  for (const [protocol, { createTransport, notTaken }] of Object.entries(protocols)) {
     test(`${durability}, ${protocol}: SIGTERM under load cuts no call that reached the server and loses none`, {
       timeout,
     }, async (t) => {
@@ -72,11 +86,11 @@ for (const durability of ["batched", "strict"]) {
       assertEachOnce(rows, results);
       const answered = results.filter(({ error }) => error === undefined);
       const refused = results.filter(({ error }) => error !== undefined);
-      const codes = Map.groupBy(refused, ({ error }) => Code[error!.code]);
+      const told = Map.groupBy(refused, ({ error }) => error!.message.replace(/[\d.:]+/g, "…"));
       t.diagnostic(`${stops} stops: ${answered.length} answered, ${counted} counted`);
       t.diagnostic(`${underWay} calls at most were held as the stop began`);
       t.diagnostic(
-        `never reached a server: ${[...codes].map(([code, { length }]) => `${length} ${code}`).join(", ") || "none"}`,
+        `never reached a server: ${[...told].map(([message, { length }]) => `${length} ${message}`).join(", ") || "none"}`,
       );
       t.diagnostic(`from SIGTERM to the exit: ${figures(stopMs)}`);
       const logged = new Set(rows.map(({ requestId }) => requestId));
@@ -86,10 +100,7 @@ for (const durability of ["batched", "strict"]) {
       assert.equal(answered.filter(({ requestId }) => !logged.has(requestId)).length, 0);
       assert.deepEqual([counted, rows.length], [answered.length, answered.length]);
       assert.ok(rows.every(({ code }) => code === 0));
-      assert.deepEqual(
-        [...codes.keys()].filter((code) => code !== "Unavailable"),
-        [],
-      );
+      for (const message of told.keys()) assert.match(message, notTaken);
       for (const ms of stopMs) assert.ok(ms <= shutdownTimeoutMs, `${ms} ms`);
     });
   }
