@@ -51,10 +51,12 @@ export interface GrantSource {
 /**
  * What changed: one key, one user, or, after a gap in what could be heard,
  * anything. What is new is told apart: it turns no verdict on what was there.
+ * "unheard" is no change: what changes from now on may not be told, until "all".
  */
 export type GrantChange =
   | { readonly kind: "key"; readonly apiKeyId: string }
   | { readonly kind: "user"; readonly userId: bigint }
   | { readonly kind: "new_key" }
   | { readonly kind: "new_user" }
-  | { readonly kind: "all" };
+  | { readonly kind: "all" }
+  | { readonly kind: "unheard" };

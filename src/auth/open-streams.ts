@@ -26,8 +26,8 @@ export interface OpenStreams {
 
 /**
  * Creates the watch. A stream is looked at again at once when its key or user
- * changes, and every `recheckMs` besides: that is how it ends on expiry, and
- * within the stated bound while no change can be heard.
+ * changes, when changes can be heard no more, and every `recheckMs` besides: that
+ * is how it ends on expiry, and by a revocation that nobody could hear.
  */
 export function createOpenStreams(options: {
   authorizer: Authorizer;
@@ -100,6 +100,7 @@ function concerns(change: GrantChange, stream: OpenStream): boolean {
   const subject = stream.authorization.verdict.subject;
   switch (change.kind) {
     case "all":
+    case "unheard":
       return true;
     case "key":
       return subject?.apiKeyId === change.apiKeyId;

@@ -91,6 +91,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   }
 
   fence.onChange((change: GrantChange) => {
+    // It is not used from here on; what it holds is for `staleIfErrorMs`.
+    if (change.kind === "unheard") return;
     revision++;
     switch (change.kind) {
       case "all":

@@ -23,7 +23,10 @@ export interface Fence {
   isFresh(): boolean;
   /** When the newest heartbeat that came back was sent; on the clock of performance.now(). */
   provenAtMs(): number;
-  /** Calls back for each change heard, and with "all" after a gap. Returns how to stop. */
+  /**
+   * Calls back for each change heard, with "unheard" when the fence ceases to be
+   * fresh, and with "all" after the gap. Returns how to stop.
+   */
   onChange(listener: (change: GrantChange) => void): () => void;
   /** Calls back when the database stops or starts to answer. Returns how to stop. */
   onDatabaseUp(listener: (up: boolean) => void): () => void;
@@ -64,6 +67,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   let listening = false;
   let deaf = false;
   let replacing: Promise<void> | undefined;
+  let staleTimer: NodeJS.Timeout | undefined;
 
   const isFresh = () => performance.now() - provenAtMs <= options.maxStalenessMs;
   const tell = (change: GrantChange) => {
@@ -73,8 +77,19 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   function onHeartbeat(payload: string): void {
     const sent = sentAtMs.get(Number(payload));
     if (sent === undefined) return;
-    if (sent > provenAtMs) provenAtMs = sent;
+    if (sent > provenAtMs) {
+      provenAtMs = sent;
+      clearTimeout(staleTimer);
+      staleTimer = setTimeout(tellUnheard, sent + options.maxStalenessMs - performance.now());
+    }
     for (const [n, at] of sentAtMs) if (at <= sent) sentAtMs.delete(n);
+  }
+
+  /** What was let in before, and holds on, must be looked at when the proof runs out, not some time later. */
+  function tellUnheard(): void {
+    // Timers round down, and may be a little early.
+    if (isFresh()) staleTimer = setTimeout(tellUnheard, 1);
+    else tell({ kind: "unheard" });
   }
 
   function setDatabaseUp(up: boolean, error?: unknown): void {
@@ -103,6 +118,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
     await client`LISTEN ${client(changesChannel)}`;
     // Heartbeats sent before this connection listened would prove nothing about it.
     provenAtMs = Number.NEGATIVE_INFINITY;
+    clearTimeout(staleTimer);
     sentAtMs.clear();
     tell({ kind: "all" });
     await client`LISTEN ${client(heartbeatChannel)}`;
@@ -178,6 +194,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
     async close() {
       closed = true;
       clearInterval(timer);
+      clearTimeout(staleTimer);
       // postgres.js would finish an attempt to connect after the client was ended, and leave that connection open.
       await replacing;
       await Promise.allSettled([listener.end({ timeout: 1 }), options.heartbeat.end({ timeout: 1 })]);

@@ -42,6 +42,8 @@ interface Pending {
 }
 
 const retryMs = { first: 50, most: 1000 };
+/** So often is a row that stands alone refused and tried again, before it is dropped. */
+const refusalsOfRow = 3;
 /** A commit that takes longer counts as failed. It may yet succeed: the batch's number keeps it from counting twice. */
 const writeTimeoutMs = 10_000;
 
@@ -92,6 +94,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     rowless = emptyTotals();
     const number = ++batchNumber;
     let withRows = true;
+    let refusals = 0;
     for (let waitMs = retryMs.first; ; ) {
       inBatch = taken.length;
       const calls = taken.map(({ call }) => call);
@@ -101,9 +104,10 @@ export function createRecorder(options: RecorderOptions): Recorder {
         break;
       } catch (error) {
         if (isAboutTheData(error) && withRows && taken.length > 0) {
-          // Half of it, until the row that is refused stands alone.
+          // Half of it, until the row that is refused stands alone. That one is tried again: a row is also
+          // refused where the partition that it belongs to was attached meanwhile (23514), and then not again.
           if (taken.length > 1) pending.unshift(...taken.splice(Math.ceil(taken.length / 2)));
-          else withRows = false;
+          else if (++refusals > refusalsOfRow) withRows = false;
           continue;
         }
         if (!failing) options.onError("usage cannot be written; it is kept and tried again", error);

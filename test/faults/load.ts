@@ -1,5 +1,6 @@
-/** Clients that call GetUser without pause, over gRPC, until they are stopped. */
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+/** Clients that call GetUser again and again, over gRPC unless told otherwise, until they are stopped. */
+import { randomUUID } from "node:crypto";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 
@@ -14,6 +15,8 @@ export interface LoadOptions {
   readonly userId: bigint;
   /** Each client rests so long after each call; 0 unless given. */
   readonly pauseMs?: number;
+  /** How a server is called; gRPC unless given. */
+  readonly createTransport?: (baseUrl: string) => Transport;
   /** Told of every call as it ends. */
   readonly onResult?: (result: CallResult) => void;
 }
@@ -21,6 +24,8 @@ export interface LoadOptions {
 export interface CallResult {
   readonly url: string;
   readonly token: string;
+  /** The call's own, by which its row in the request log is found. */
+  readonly requestId: string;
   /** Undefined: answered. */
   readonly error: ConnectError | undefined;
   /** By `performance.now()`. */
@@ -40,7 +45,8 @@ export interface Load {
 export function startLoad(options: LoadOptions): Load {
   const answered = new Map<string, number>();
   const failed = new Map<string, number>();
-  const services = new Map<string, ReturnType<typeof serviceAt>>();
+  const services = new Map<string, ReturnType<typeof createClient<typeof UserService>>>();
+  const createTransport = options.createTransport ?? overGrpc;
   let running = true;
   let turn = 0;
 
@@ -50,18 +56,19 @@ export function startLoad(options: LoadOptions): Load {
       const url = options.urls[n % options.urls.length];
       const token = options.tokens[n % options.tokens.length];
       if (url === undefined || token === undefined) throw new Error("load needs a URL and a token");
-      const service = services.get(url) ?? serviceAt(url);
+      const service = services.get(url) ?? createClient(UserService, createTransport(url));
       services.set(url, service);
+      const requestId = randomUUID();
       const startedAt = performance.now();
       const error = await service
-        .getUser({ userId: options.userId }, { headers: { "x-api-key": token } })
+        .getUser({ userId: options.userId }, { headers: { "x-api-key": token, "x-request-id": requestId } })
         .then(
           () => undefined,
           (thrown: unknown) => ConnectError.from(thrown),
         );
       if (error === undefined) answered.set(token, (answered.get(token) ?? 0) + 1);
       else failed.set(Code[error.code], (failed.get(Code[error.code]) ?? 0) + 1);
-      options.onResult?.({ url, token, error, startedAt, endedAt: performance.now() });
+      options.onResult?.({ url, token, requestId, error, startedAt, endedAt: performance.now() });
       if (options.pauseMs) await new Promise((resolve) => setTimeout(resolve, options.pauseMs));
     }
   }
@@ -77,7 +84,7 @@ export function startLoad(options: LoadOptions): Load {
   };
 }
 
-function serviceAt(baseUrl: string) {
+function overGrpc(baseUrl: string): Transport {
   // Calls that hang fail after a while: a load must end.
-  return createClient(UserService, createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 }));
+  return createGrpcTransport({ baseUrl, defaultTimeoutMs: 30_000 });
 }

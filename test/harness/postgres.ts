@@ -22,6 +22,8 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const first = await startEmbeddedPostgres({ dataDir });
   // Counts what Postgres is asked to do; can only be loaded at a start.
   await admin(urlOf(first), (sql) => sql`ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'`);
+  // Tells of each row when it was committed.
+  await admin(urlOf(first), (sql) => sql`ALTER SYSTEM SET track_commit_timestamp = on`);
   await first.stop();
   const embedded = await startEmbeddedPostgres({ dataDir });
   const url = urlOf(embedded);

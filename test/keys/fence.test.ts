@@ -114,7 +114,10 @@ test("a LISTEN connection that stalls without closing is noticed within maxStale
   const sql = openSql(databaseUrl);
   try {
     const changes: GrantChange[] = [];
-    fence.onChange((change) => changes.push(change));
+    fence.onChange((change) => {
+      if (change.kind === "unheard") assert.equal(fence.isFresh(), false, "told while it was fresh");
+      changes.push(change);
+    });
     await until(fence.isFresh, Boolean);
     await sql`SELECT pg_notify('latchkey_changes', 'user:5')`;
     await until(() => changes.length, Boolean);
@@ -126,6 +129,11 @@ test("a LISTEN connection that stalls without closing is noticed within maxStale
     await sql`SELECT pg_notify('latchkey_changes', 'user:6')`;
     await until(fence.isFresh, (fresh) => !fresh);
     assert.ok(fence.provenAtMs() <= stalledAtMs + maxStalenessMs);
+    const next = await until(
+      () => changes[1],
+      (change) => change !== undefined,
+    );
+    assert.deepEqual(next, { kind: "unheard" }, "whoever holds on to a verdict is told");
     await until(fence.isFresh, Boolean);
     assert.deepEqual(changes.at(-1), { kind: "all" }, "after a gap, everything may have changed");
   } finally {

@@ -163,6 +163,21 @@ test("strict: while the database is away, every call rejects at once, those too 
   assert.deepEqual(new Set(codes), new Set([Code.Unavailable]));
 });
 
+test("a row that Postgres refuses once, as while its partition is attached, is written", async () => {
+  const refused = Object.assign(new Error("violates partition constraint"), { code: "23514" });
+  let refusals = 0;
+  const { world, recorder, written } = setUp({
+    async write(batch) {
+      if (refusals++ < 2) throw refused;
+      world.batches.push(batch);
+    },
+  });
+  recorder.record(call());
+  await until(written, ({ counted }) => counted === 1);
+  assert.deepEqual(written(), { rows: 1, counted: 1 });
+  assert.equal(recorder.droppedRows, 0);
+});
+
 test("a row that Postgres refuses for what it holds costs no other row, and its call is counted", async () => {
   const refused = Object.assign(new Error("invalid byte sequence"), { code: "22021" });
   const { world, recorder, written } = setUp({
