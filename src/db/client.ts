@@ -31,13 +31,13 @@ export interface ConnectOptions {
 }
 
 const connectTimeoutMs = 5_000;
-/** From the end of a statement's time until its answer is here. */
+/** From the end of a statement's time until its answer is here, at most. */
 const answerMs = 5_000;
 
 /**
  * Opens a postgres.js client. It connects when first used and again, within a
- * second, after the connection was lost, or was silent for 5 s longer than a statement
- * may take. Of several hosts it connects to the one that takes writes.
+ * second, after the connection was lost, or was silent for longer than a statement may
+ * take and its answer needs. Of several hosts it connects to the one that takes writes.
  */
 export function connect(address: DatabaseAddress, options: ConnectOptions): postgres.Sql {
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
@@ -64,7 +64,7 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
     find,
     connectTimeoutMs,
     // A statement that Postgres itself gives up is answered.
-    silenceMs: options.statementTimeoutMs && options.statementTimeoutMs + answerMs,
+    silenceMs: options.statementTimeoutMs + Math.min(answerMs, options.statementTimeoutMs / 2),
   });
   // Of its own too, which its types leave out.
   Object.assign(settings, { socket: dialer.dial });

@@ -30,17 +30,60 @@ export interface Dialer {
 }
 
 interface Watched {
+  readonly place: string;
+  readonly silenceMs: number;
   read: number;
   written: number;
+  /** When something came for the last time. */
+  heardMs: number;
   /** When everything that was sent had been answered for the last time. */
   quietSinceMs: number;
 }
 
 const lookMs = 100;
+/** The sockets of this whole process: what one of them finds out about a host concerns the others. */
+const watchedSockets = new Map<net.Socket, Watched>();
+let timer: NodeJS.Timeout | undefined;
+
+/** Looks at the bytes, since TLS lies over the sockets. */
+function look(): void {
+  const now = performance.now();
+  for (const [socket, watched] of watchedSockets) {
+    const heard = socket.bytesRead !== watched.read;
+    if (heard) watched.heardMs = now;
+    if (socket.destroyed) watchedSockets.delete(socket);
+    else if (heard || isIdle(socket, watched)) {
+      watched.read = socket.bytesRead;
+      watched.written = socket.bytesWritten;
+      watched.quietSinceMs = now;
+    } else if (watched.silenceMs > 0 && now - watched.quietSinceMs > watched.silenceMs) {
+      cut(socket);
+      cutIdle(watched);
+    }
+  }
+  if (watchedSockets.size > 0) return;
+  clearInterval(timer);
+  timer = undefined;
+}
+
+/** Those to the same host of which nothing has come since either: each would fail the next statement only to be found out. */
+function cutIdle({ place, quietSinceMs }: Watched): void {
+  for (const [socket, watched] of watchedSockets) {
+    if (watched.place === place && watched.heardMs < quietSinceMs && isIdle(socket, watched)) cut(socket);
+  }
+}
+
+function isIdle(socket: net.Socket, watched: Watched): boolean {
+  return socket.bytesWritten === watched.written;
+}
+
+function cut(socket: net.Socket): void {
+  watchedSockets.delete(socket);
+  socket.destroy(connectionError("CONNECTION_SILENT", "the database says nothing any more"));
+}
 
 export function createDialer(options: DialerOptions): Dialer {
-  const sockets = new Map<net.Socket, Watched>();
-  let timer: NodeJS.Timeout | undefined;
+  const sockets = new Set<net.Socket>();
   let closed = false;
 
   async function open(): Promise<net.Socket> {
@@ -48,35 +91,21 @@ export function createDialer(options: DialerOptions): Dialer {
     const socket = net.connect({ ...place, noDelay: true });
     // Until postgres.js listens itself, and after it has stopped to.
     socket.on("error", () => {});
-    sockets.set(socket, { read: 0, written: 0, quietSinceMs: performance.now() });
-    timer ??= setInterval(look, lookMs).unref();
+    for (const old of sockets) if (old.destroyed) sockets.delete(old);
+    sockets.add(socket);
     try {
       await once(socket, "connect", { signal: AbortSignal.timeout(options.connectTimeoutMs) });
     } catch (error) {
       socket.destroy();
       throw error;
     }
+    const now = performance.now();
+    const { silenceMs } = options;
+    const heard = { read: 0, written: 0, heardMs: now, quietSinceMs: now };
+    watchedSockets.set(socket, { place: JSON.stringify(place), silenceMs, ...heard });
+    timer ??= setInterval(look, lookMs).unref();
     // What postgres.js asks for the name that the certificate must have.
     return Object.assign(socket, "host" in place ? place : {});
-  }
-
-  /** By the bytes, since TLS lies over the socket. */
-  function look(): void {
-    const now = performance.now();
-    for (const [socket, watched] of sockets) {
-      if (socket.destroyed) sockets.delete(socket);
-      const heard = socket.bytesRead !== watched.read;
-      if (heard || socket.bytesWritten === watched.written) {
-        watched.read = socket.bytesRead;
-        watched.written = socket.bytesWritten;
-        watched.quietSinceMs = now;
-      } else if (options.silenceMs > 0 && now - watched.quietSinceMs > options.silenceMs) {
-        socket.destroy(connectionError("CONNECTION_SILENT", "the database says nothing any more"));
-      }
-    }
-    if (sockets.size > 0) return;
-    clearInterval(timer);
-    timer = undefined;
   }
 
   return {
@@ -92,7 +121,7 @@ export function createDialer(options: DialerOptions): Dialer {
     },
     close() {
       closed = true;
-      for (const socket of sockets.keys()) socket.destroy();
+      for (const socket of sockets) socket.destroy();
     },
   };
 }

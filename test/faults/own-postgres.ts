@@ -5,11 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
+import { openSql } from "../harness/postgres.ts";
 import { until } from "../harness/until.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
 
 export interface OwnPostgres {
-  readonly dataDir: string;
+  /** Where its cluster lies. */
+  dataDirectory(): Promise<string>;
   readonly proxy: DatabaseProxy;
   /** Past the proxy. It changes with each start. */
   readonly directUrl: string;
@@ -29,7 +31,15 @@ export async function startOwnPostgres(t: TestContext, folder?: string): Promise
   const proxy = await startDatabaseProxy(embedded.host);
   const directUrl = () => `postgres://latchkey@localhost/latchkey?host=${embedded.host}`;
   const own: OwnPostgres = {
-    dataDir,
+    async dataDirectory() {
+      const sql = openSql(directUrl());
+      try {
+        const [row] = await sql`SHOW data_directory`;
+        return row?.data_directory as string;
+      } finally {
+        await sql.end();
+      }
+    },
     proxy,
     get directUrl() {
       return directUrl();
@@ -44,7 +54,8 @@ export async function startOwnPostgres(t: TestContext, folder?: string): Promise
       proxy.target = embedded.host;
     },
     async kill() {
-      const pid = Number(readFileSync(join(dataDir, "data", "postmaster.pid"), "utf8").split("\n")[0]);
+      const pidFile = join(await own.dataDirectory(), "postmaster.pid");
+      const pid = Number(readFileSync(pidFile, "utf8").split("\n")[0]);
       process.kill(pid, "SIGKILL");
       proxy.target = undefined;
       // Backends end by themselves once they notice.

@@ -47,7 +47,11 @@ export async function startDatabaseProxy(target: string): Promise<DatabaseProxy>
     for (const [socket, other] of [[client, upstream] as const, [upstream, client] as const]) {
       socket.on("error", () => {}).on("close", end(other));
     }
-    client.on("close", () => pairs.delete(pair));
+    // The server's end of what its client has given up.
+    client.on("close", () => {
+      pairs.delete(pair);
+      upstream.destroy();
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as net.AddressInfo;

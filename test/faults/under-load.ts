@@ -38,15 +38,19 @@ export interface ServerUnderLoad {
   readonly lastLetInMs: number;
   /** Resolves once a call that begins from now on is let in. */
   letInAgain(): Promise<void>;
+  /** Fails where a call with the known key ended otherwise. */
+  assertOnly(...codes: string[]): void;
   /** What becomes of one call with a token: {@link letIn} or the name of another code. */
   probe(token: string): Promise<string>;
   isServing(): Promise<boolean>;
   log(): string;
+  stopLoad(): Promise<void>;
   /** Megabytes of the process now, and at most so far. */
   memoryMb(): { now: number; most: number };
   /**
    * Ends the load and waits until all is written. Fails unless each call that was let in
-   * is counted once and has its row, or the log says that the row was dropped.
+   * is counted once and has its row, or the log says that the row was dropped. Then the
+   * server is stopped.
    */
   settle(sql: postgres.Sql): Promise<Balance>;
 }
@@ -56,6 +60,8 @@ export interface Balance {
   readonly count: number;
   readonly rows: number;
   readonly dropped: number;
+  /** Megabytes of the process at the end. */
+  readonly memoryMb: number;
 }
 
 export async function startUnderLoad(
@@ -129,6 +135,9 @@ export async function startUnderLoad(
         (at) => at > fromMs,
       );
     },
+    assertOnly(...codes) {
+      for (const code of outcomes.keys()) assert.ok(codes.includes(code), `${code} ${outcomes.get(code)}`);
+    },
     async probe(token) {
       const code = await users.getUser({ userId: 0n }, { headers: { "x-api-key": token } }).then(
         () => "OK",
@@ -139,6 +148,7 @@ export async function startUnderLoad(
     },
     isServing: () => health.check({}).then(({ status }) => status === Status.SERVING),
     log: () => stderr,
+    stopLoad: () => load.stop(),
     memoryMb: () => ({ now: sample(), most }),
     async settle(sql) {
       await load.stop();
@@ -167,16 +177,19 @@ export async function startUnderLoad(
         "each call has its row, or was said to be dropped",
       );
       if (dropped === 0) assert.equal(found.rows, found.count);
-      return { letIn: expected, count: found.count, rows: found.rows, dropped };
+      const memoryMb = sample();
+      server.child.kill("SIGTERM");
+      assert.equal((await server.exited).code, 0, "it stops as ever");
+      return { letIn: expected, count: found.count, rows: found.rows, dropped, memoryMb };
     },
   };
 }
 
 /** In words, for a test's diagnostics. */
 export function inWords(server: ServerUnderLoad, balance: Balance): string {
-  const { now, most } = server.memoryMb();
+  const { most } = server.memoryMb();
   const outcomes = [...server.outcomes].map(([code, n]) => `${code} ${n}`).join(", ");
-  return `calls by outcome: ${outcomes} (${letIn} is let in); counted ${balance.count}, rows ${balance.rows}, dropped ${balance.dropped}; RSS ${now} MB, at most ${most} MB`;
+  return `calls by outcome: ${outcomes} (${letIn} is let in); counted ${balance.count}, rows ${balance.rows}, dropped ${balance.dropped}; RSS ${balance.memoryMb} MB at the end, at most ${most} MB`;
 }
 
 function residentMb(pid: number): number {
