@@ -10,6 +10,7 @@ import { until } from "../harness/until.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
 
 export interface OwnPostgres {
+  readonly dataDir: string;
   /** Where its cluster lies. */
   dataDirectory(): Promise<string>;
   readonly proxy: DatabaseProxy;
@@ -31,6 +32,7 @@ export async function startOwnPostgres(t: TestContext, folder?: string): Promise
   const proxy = await startDatabaseProxy(embedded.host);
   const directUrl = () => `postgres://latchkey@localhost/latchkey?host=${embedded.host}`;
   const own: OwnPostgres = {
+    dataDir,
     async dataDirectory() {
       const sql = openSql(directUrl());
       try {
