@@ -123,7 +123,9 @@ async function join(
     return client;
   };
   const db = database(open("requests", 10));
-  const lookupDb = database(open("verdicts", 4));
+  // Nobody waits for a look-up or a heartbeat any longer, and a connection that says nothing is soon given up.
+  const verdictTimeoutMs = Math.max(1000, config.cacheMaxStalenessMs);
+  const lookupDb = database(open("verdicts", 4, verdictTimeoutMs));
   const housekeeping = createHousekeeping({
     db: database(open("housekeeping", 1)),
     ...config,
@@ -144,7 +146,12 @@ async function join(
   const fence = await createFence({
     connectListener: (events) =>
       connect(opened.listenAddress, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
-    heartbeat: connect(opened.address, { max: 1, purpose: "heartbeat", statementTimeoutMs: 10_000, pooled }),
+    heartbeat: connect(opened.address, {
+      max: 1,
+      purpose: "heartbeat",
+      statementTimeoutMs: verdictTimeoutMs,
+      pooled,
+    }),
     instanceId: instance.id,
     maxStalenessMs: config.cacheMaxStalenessMs,
     onError,

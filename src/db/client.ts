@@ -1,9 +1,12 @@
 /** Connections to Postgres, and Drizzle over them. */
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
+import { hostsOf, type UrlHost } from "./database-url.ts";
+import { createDialer, type Dialer, type Place } from "./dial.ts";
 import { surviveLostConnections } from "./lost-connection.ts";
+import { findPrimary } from "./primary.ts";
 
-/** Where a database is: a URL, or the socket of the embedded one. */
+/** Where a database is: a URL, of one host or several, or the socket of the embedded one. */
 export type DatabaseAddress =
   | { readonly url: string }
   | { readonly host: string; readonly port: number; readonly database: string; readonly username: string };
@@ -27,14 +30,19 @@ export interface ConnectOptions {
   onClose?: () => void;
 }
 
+const connectTimeoutMs = 5_000;
+/** From the end of a statement's time until its answer is here, at most. */
+const answerMs = 5_000;
+
 /**
  * Opens a postgres.js client. It connects when first used and again, within a
- * second, after the connection was lost.
+ * second, after the connection was lost, or was silent for longer than a statement may
+ * take and its answer needs. Of several hosts it connects to the one that takes writes.
  */
 export function connect(address: DatabaseAddress, options: ConnectOptions): postgres.Sql {
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
     max: options.max,
-    connect_timeout: 5,
+    connect_timeout: connectTimeoutMs / 1000,
     // The default waits up to 20 s between tries: an outage would last that much longer.
     backoff: (tries) => Math.min(1, 0.05 * 2 ** tries),
     onnotice: () => {},
@@ -49,32 +57,48 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
       }),
     },
   };
-  if (!("url" in address)) return surviveLostConnections(postgres({ ...settings, ...address }));
-  const { url, ...place } = locate(address.url);
-  return surviveLostConnections(postgres(url, { ...settings, ...place }));
+  const hosts = "url" in address ? hostsOf(address.url) : [];
+  const [first] = hosts;
+  const find = first === undefined ? async () => socketOf(address) : placeFinder(hosts);
+  const dialer = createDialer({
+    find,
+    connectTimeoutMs,
+    // A statement that Postgres itself gives up is answered.
+    silenceMs: options.statementTimeoutMs + Math.min(answerMs, options.statementTimeoutMs / 2),
+  });
+  // Of its own too, which its types leave out.
+  Object.assign(settings, { socket: dialer.dial });
+  const client = first === undefined ? postgres({ ...settings, ...address }) : postgres(first.url, settings);
+  return surviveLostConnections(closeWith(client, dialer));
 }
 
-/**
- * The host of a URL where postgres.js would not find it: `?host=/directory`, as
- * libpq has it for a server on a unix socket, and an IPv6 address in brackets.
- */
-function locate(url: string): { url: string; host?: string; port?: number } {
-  const [, address, port] =
-    url.match(/^postgres(?:ql)?:\/\/(?:[^@/?]*@)?\[([0-9a-f:.]+)\](?::(\d+))?/i) ?? [];
-  if (address !== undefined) {
-    // In arrays, which its types do not know: postgres.js would take a single host apart at its colons.
-    const place = { host: [address], port: [Number(port ?? 5432)] } as unknown as {
-      host: string;
-      port: number;
-    };
-    return { url: url.replace(/\[[^\]]*\]/, "localhost"), ...place };
-  }
-  const [base = "", query] = url.split("?", 2);
-  const params = new URLSearchParams(query);
-  const directory = params.get("host");
-  if (directory === null || !directory.startsWith("/")) return { url };
-  params.delete("host");
-  return { url: `${base}?${params}`, host: directory };
+function socketOf(address: DatabaseAddress): Place {
+  if ("url" in address) throw new Error("a URL has a host");
+  return { path: `${address.host}/.s.PGSQL.${address.port}` };
+}
+
+/** Where to connect: of several hosts, to the one that takes writes now. */
+function placeFinder(hosts: readonly UrlHost[]): () => Promise<Place> {
+  if (hosts.length === 1) return async () => (hosts[0] as UrlHost).place;
+  const find = findPrimary(hosts, async ({ url }) => {
+    const client = connect({ url }, { max: 1, purpose: "primary", statementTimeoutMs: 2000 });
+    try {
+      const [row] = await client`
+        SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only`;
+      return row?.read_only === false;
+    } finally {
+      await client.end({ timeout: 0 });
+    }
+  });
+  return async () => (await find()).place;
+}
+
+/** Once it has ended, nothing of a client is left, not even what it was just connecting. */
+function closeWith(client: postgres.Sql, dialer: Dialer): postgres.Sql {
+  const end = client.end.bind(client);
+  return Object.assign(client, {
+    end: (options?: { timeout?: number }) => end(options).finally(() => dialer.close()),
+  });
 }
 
 /** Drizzle over a client. */

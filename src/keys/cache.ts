@@ -90,6 +90,10 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     if (ofUser?.size === 0) hashesByUser.delete(grant.userId);
   }
 
+  let databaseUp = true;
+  fence.onDatabaseUp((up) => {
+    databaseUp = up;
+  });
   fence.onChange((change: GrantChange) => {
     // It is not used from here on; what it holds is for `staleIfErrorMs`.
     if (change.kind === "unheard") return;
@@ -153,18 +157,32 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     read: () => Promise<T>,
     changed: (since: number, found: T) => boolean,
   ): Promise<T> {
-    for (;;) {
+    for (let mayFail = databaseUp; ; ) {
       const since = revision;
-      const found = await read();
+      let found: T;
+      try {
+        found = await read();
+      } catch (error) {
+        // Once: its connection may have been ended, and others be there.
+        if (!mayFail) throw error;
+        mayFail = false;
+        continue;
+      }
       if (!changed(since, found)) return found;
     }
   }
 
+  const mayBeStale = () => performance.now() - fence.provenAtMs() <= options.staleIfErrorMs;
+
   /** What is cached, though the fence cannot vouch for it; only while the database fails and only where asked for. */
   function staleIfError<T>(cached: T | undefined, error: unknown): T {
-    if (cached !== undefined && performance.now() - fence.provenAtMs() <= options.staleIfErrorMs)
-      return cached;
+    if (cached !== undefined && mayBeStale()) return cached;
     throw error;
+  }
+
+  /** The same at once where the database is known to fail: a call need not wait to see it fail again. */
+  function staleWhileDown<T>(cached: T | undefined): T | undefined {
+    return databaseUp || !mayBeStale() ? undefined : cached;
   }
 
   async function readGrant(hash: string): Promise<Grant | undefined> {
@@ -230,7 +248,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
 
   return {
     find(hash, foreign) {
-      if (!fence.isFresh()) return readFromNowOn(hash);
+      if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash);
       const cached = grants.get(hash);
       if (cached !== undefined) return cached;
       if (misses.has(hash)) return undefined;
@@ -244,6 +262,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     async firstStaffUser() {
       if (fence.isFresh() && staff !== undefined) return staff.user;
       const cached = staff;
+      const stale = fence.isFresh() ? undefined : staleWhileDown(cached);
+      if (stale !== undefined) return stale.user;
       try {
         const user = await readSettled(
           options.readFirstStaffUser,

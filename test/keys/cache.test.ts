@@ -21,7 +21,9 @@ const revoked: Grant = { ...grant, revokedAtMs: 1 };
 /** A cache over a database and a fence that the test holds in its hands. */
 function setUp(options: Partial<GrantCacheOptions> = {}) {
   const listeners = new Set<(change: GrantChange) => void>();
+  let tellUp = (_up: boolean): void => {};
   const world = {
+    setDatabaseUp: (up: boolean) => tellUp(up),
     fresh: true,
     provenAtMs: performance.now(),
     reads: 0,
@@ -49,7 +51,10 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
         listeners.add(listen);
         return () => listeners.delete(listen);
       },
-      onDatabaseUp: () => () => {},
+      onDatabaseUp(listen) {
+        tellUp = listen;
+        return () => {};
+      },
       close: async () => {},
     },
     maxStalenessMs: 2000,
@@ -203,6 +208,39 @@ test("a database that fails is no verdict, though the key is cached, once the fe
   world.fresh = false;
   await assert.rejects(async () => cache.find("a", false), GrantsUnavailableError);
   await assert.rejects(async () => cache.find("b", false), GrantsUnavailableError);
+});
+
+test("with staleIfErrorMs a cached key answers without a read once the database is known to fail, and no longer than that", async () => {
+  const { world, cache } = setUp({ staleIfErrorMs: 60_000 });
+  await cache.find("a", false);
+  world.fresh = false;
+  world.setDatabaseUp(false);
+  assert.equal(cache.find("a", false), grant);
+  assert.equal(world.reads, 1);
+  world.provenAtMs = performance.now() - 60_001;
+  world.read = async () => revoked;
+  assert.equal(await cache.find("a", false), revoked);
+  world.provenAtMs = performance.now();
+  world.setDatabaseUp(true);
+  assert.equal(await cache.find("a", false), revoked);
+  assert.equal(world.reads, 3);
+});
+
+test("a read that fails is tried once more, unless the database is known to fail", async () => {
+  const { world, cache } = setUp();
+  const failOnce = () => {
+    world.read = async () => {
+      world.read = async () => grant;
+      throw new Error("connection lost");
+    };
+  };
+  failOnce();
+  assert.equal(await cache.find("a", false), grant);
+  assert.equal(world.reads, 2);
+  world.setDatabaseUp(false);
+  failOnce();
+  await assert.rejects(async () => cache.find("b", false));
+  assert.equal(world.reads, 3);
 });
 
 test("with staleIfErrorMs a cached key answers while the database fails, that long and no longer", async () => {

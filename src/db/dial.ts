@@ -1,0 +1,144 @@
+/** The sockets that postgres.js is given: each to the host that is asked for at that moment, and cut where nothing more comes. */
+import { once } from "node:events";
+import net from "node:net";
+import { within } from "../within.ts";
+
+/** Where a server listens. */
+export type Place = { readonly host: string; readonly port: number } | { readonly path: string };
+
+export interface DialerOptions {
+  /** Asked for each connection anew: after a fail-over it is another. */
+  find: () => Promise<Place>;
+  /** Milliseconds to find a place and connect to it. */
+  connectTimeoutMs: number;
+  /**
+   * Milliseconds after which a connection is cut that was sent something and
+   * answers nothing; 0: never. Longer than any statement may take. A server whose
+   * machine is gone says no more: without this, TCP would try for a quarter of an hour.
+   */
+  silenceMs: number;
+}
+
+export interface Dialer {
+  /**
+   * Resolves with a connected socket. Never rejects, since postgres.js would wait for
+   * that connection for ever: where it cannot connect, the socket fails soon after.
+   */
+  dial(): Promise<net.Socket>;
+  /** Cuts what is open, and what is still being opened. */
+  close(): void;
+}
+
+interface Watched {
+  readonly place: string;
+  readonly silenceMs: number;
+  read: number;
+  written: number;
+  /** When something came for the last time. */
+  heardMs: number;
+  /** When everything that was sent had been answered for the last time. */
+  quietSinceMs: number;
+}
+
+const lookMs = 100;
+/** The sockets of this whole process: what one of them finds out about a host concerns the others. */
+const watchedSockets = new Map<net.Socket, Watched>();
+let timer: NodeJS.Timeout | undefined;
+
+/** Looks at the bytes, since TLS lies over the sockets. */
+function look(): void {
+  const now = performance.now();
+  for (const [socket, watched] of watchedSockets) {
+    const heard = socket.bytesRead !== watched.read;
+    if (heard) watched.heardMs = now;
+    if (socket.destroyed) watchedSockets.delete(socket);
+    else if (heard || isIdle(socket, watched)) {
+      watched.read = socket.bytesRead;
+      watched.written = socket.bytesWritten;
+      watched.quietSinceMs = now;
+    } else if (watched.silenceMs > 0 && now - watched.quietSinceMs > watched.silenceMs) {
+      cut(socket);
+      cutIdle(watched);
+    }
+  }
+  if (watchedSockets.size > 0) return;
+  clearInterval(timer);
+  timer = undefined;
+}
+
+/** Those to the same host of which nothing has come since either: each would fail the next statement only to be found out. */
+function cutIdle({ place, quietSinceMs }: Watched): void {
+  for (const [socket, watched] of watchedSockets) {
+    if (watched.place === place && watched.heardMs < quietSinceMs && isIdle(socket, watched)) cut(socket);
+  }
+}
+
+function isIdle(socket: net.Socket, watched: Watched): boolean {
+  return socket.bytesWritten === watched.written;
+}
+
+function cut(socket: net.Socket): void {
+  watchedSockets.delete(socket);
+  socket.destroy(connectionError("CONNECTION_SILENT", "the database says nothing any more"));
+}
+
+export function createDialer(options: DialerOptions): Dialer {
+  const sockets = new Set<net.Socket>();
+  let closed = false;
+
+  async function open(): Promise<net.Socket> {
+    const place = await options.find();
+    const socket = net.connect({ ...place, noDelay: true });
+    // Until postgres.js listens itself, and after it has stopped to.
+    socket.on("error", () => {});
+    for (const old of sockets) if (old.destroyed) sockets.delete(old);
+    sockets.add(socket);
+    try {
+      await once(socket, "connect", { signal: AbortSignal.timeout(options.connectTimeoutMs) });
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+    const now = performance.now();
+    const { silenceMs } = options;
+    const heard = { read: 0, written: 0, heardMs: now, quietSinceMs: now };
+    watchedSockets.set(socket, { place: JSON.stringify(place), silenceMs, ...heard });
+    timer ??= setInterval(look, lookMs).unref();
+    // What postgres.js asks for the name that the certificate must have.
+    return Object.assign(socket, "host" in place ? place : {});
+  }
+
+  return {
+    async dial() {
+      try {
+        if (closed) throw connectionError("CONNECTION_ENDED", "the client was ended");
+        const socket = await within(options.connectTimeoutMs, open());
+        if (closed) socket.destroy();
+        return socket;
+      } catch (error) {
+        return failing(error);
+      }
+    },
+    close() {
+      closed = true;
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** An error with a code, as those of the network have. */
+export function connectionError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+/** A socket that fails once postgres.js has put its first bytes on the way: what it still held back would block it for good. */
+function failing(error: unknown): net.Socket {
+  const socket = new net.Socket();
+  socket.on("error", () => {});
+  const failure =
+    error instanceof Error && error.name === "AbortError"
+      ? connectionError("CONNECT_TIMEOUT", "the database host does not answer")
+      : (error as Error);
+  setImmediate(() => setImmediate(() => socket.destroy(failure)));
+  return socket;
+}
