@@ -153,7 +153,7 @@ async function join(
 
   const lookupKeys = createApiKeyStore(lookupDb);
   const grants = createGrantCache({
-    readGrant: lookupKeys.readGrant,
+    readGrants: lookupKeys.readGrants,
     hasImportedKeys: lookupKeys.hasImported,
     readFirstStaffUser: createUserStore(lookupDb).firstStaffUser,
     fence,
