@@ -41,7 +41,10 @@ export interface MountOptions {
   maxMessageBytes: number;
   /** Milliseconds that a unary RPC may take; 0: no limit of the server's own. */
   maxUnaryMs: number;
-  /** RPCs at once; more are answered `resource_exhausted`. Anonymous callers get half of them. */
+  /**
+   * RPCs at once; more are answered `resource_exhausted`. Anonymous callers get half
+   * of them, and those whose credential is still looked up a quarter.
+   */
   maxConcurrentRpcs: number;
   /** Services that are answered however many RPCs run. */
   uncapped: readonly DescService[];
@@ -58,6 +61,9 @@ export interface MountedRpcs {
   idle(): Promise<void>;
 }
 
+/** Milliseconds beyond the longest that a unary call may take, in which its client can still take the answer. */
+const takeAnswerMs = 1000;
+
 const ignoreCalls: CallRecorder = { accepts: () => true, record: () => undefined };
 
 /**
@@ -67,7 +73,10 @@ const ignoreCalls: CallRecorder = { accepts: () => true, record: () => undefined
  */
 export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedRpcs {
   let running = 0;
+  /** Those that count against the room: all that run but those that were refused. */
+  const admitted = new Set<RunningRpc>();
   const anonymous = new Set<RunningRpc>();
+  let undecided = 0;
   let onIdle: (() => void)[] = [];
 
   const router = createConnectRouter({
@@ -80,9 +89,14 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       const rpc = RunningRpc.of(context);
       rpc?.begin(context);
       if (rpc?.refusal !== undefined) throw rpc.refusal;
-      const passed = options.gate(context);
-      if (rpc === undefined) return passed;
-      return passed instanceof Promise ? passed.then(() => admit(rpc)) : admit(rpc);
+      try {
+        const passed = options.gate(context);
+        if (rpc === undefined) return passed;
+        return passed instanceof Promise ? admitLater(rpc, passed) : admit(rpc);
+      } catch (error) {
+        if (rpc !== undefined) admitted.delete(rpc);
+        throw error;
+      }
     },
   });
   options.routes(router);
@@ -97,6 +111,25 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     anonymous.add(rpc);
   }
 
+  /** Bad credentials that wait for a slow database must not hold the room of good ones that are in memory. */
+  async function admitLater(rpc: RunningRpc, passed: Promise<void>): Promise<void> {
+    undecided++;
+    try {
+      const counts = !uncapped.has(rpc.call?.method.service ?? "");
+      if (counts && undecided > Math.ceil(options.maxConcurrentRpcs / 4)) {
+        passed.catch(() => {});
+        throw tooMany();
+      }
+      await passed;
+      admit(rpc);
+    } catch (error) {
+      admitted.delete(rpc);
+      throw error;
+    } finally {
+      undecided--;
+    }
+  }
+
   async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
     const rpc = new RunningRpc(options.recorder, peerAddress(req));
     const closed = new Promise<void>((resolve) => {
@@ -105,10 +138,16 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
         resolve();
       });
     });
-    if (running > options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
+    if (admitted.size >= options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
       rpc.refusal = tooMany();
+    else admitted.add(rpc);
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
+    // A client that does not take its answer must not hold its room for ever.
+    const untaken =
+      unary && options.maxUnaryMs > 0
+        ? setTimeout(() => reply.raw.destroy(), options.maxUnaryMs + takeAnswerMs)
+        : undefined;
     try {
       const request = universalRequest(req, reply, rpc.values);
       if (request === undefined) {
@@ -139,6 +178,8 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
       await closed;
     } finally {
       deadline.clear();
+      clearTimeout(untaken);
+      admitted.delete(rpc);
       anonymous.delete(rpc);
       // However the response went, the RPC has ended.
       rpc.record()?.catch(() => {});
