@@ -32,9 +32,10 @@ interface Waiting {
 
 /** As many as the connections that verdicts have. */
 const maxStatements = 4;
-const maxPerStatement = 256;
-/** All that wait fit into two rounds of statements: whoever is let in is answered by the third. */
-const maxWaiting = 2 * maxStatements * maxPerStatement;
+/** More would save few statements, and their answers, all at once, would hold up everyone else. */
+const maxPerStatement = 64;
+/** All that wait fit into eight rounds of statements: whoever is let in is answered by the ninth. */
+const maxWaiting = 8 * maxStatements * maxPerStatement;
 
 /**
  * Creates the look-ups. That nobody has a token is known only once it was looked
