@@ -6,7 +6,6 @@ import { after, before, test } from "node:test";
 import type postgres from "postgres";
 import { openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
-import { until } from "../harness/until.ts";
 import { codeOf, flood } from "./flood.ts";
 import { startTarget, type Target } from "./target.ts";
 import { createUnknownToken } from "./tokens.ts";
