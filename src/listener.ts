@@ -225,6 +225,8 @@ class OnePortServer extends Server {
 
   #onHttp1Request(req: IncomingMessage, res: ServerResponse): void {
     this.#http1.set(req.socket, res);
+    // A connection that ends with requests on it tells each of them, at a time when its reader may have gone.
+    for (const message of [req, res]) message.on("error", () => {});
     if (this.#draining) res.setHeader("connection", "close");
     if (isUpload(req.headers)) guardUpload(req, res);
     this.#handler(req, res);

@@ -26,6 +26,7 @@ import { type CallRecorder, cannotCount } from "../auth/call.ts";
 import { refuseBody } from "../request-body.ts";
 import { answerStream, answerUnary } from "./answer.ts";
 import { createDeadline, dropFarDeadline } from "./deadline.ts";
+import { refuseDamagedQuery } from "./get-message.ts";
 import { answerUnknownRpc } from "./not-found.ts";
 import { peerAddress } from "./peer-address.ts";
 import { RunningRpc } from "./running-rpc.ts";
@@ -88,8 +89,8 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     requestGate(context) {
       const rpc = RunningRpc.of(context);
       rpc?.begin(context);
-      if (rpc?.refusal !== undefined) throw rpc.refusal;
       try {
+        if (rpc?.refusal !== undefined) throw rpc.refusal;
         const passed = options.gate(context);
         if (rpc === undefined) return passed;
         return passed instanceof Promise ? admitLater(rpc, passed) : admit(rpc);
@@ -141,6 +142,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     if (admitted.size >= options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
       rpc.refusal = tooMany();
     else admitted.add(rpc);
+    if (req.method === "GET") rpc.refusal ??= refuseDamagedQuery(req.url);
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
     // A client that does not take its answer must not hold its room for ever.
