@@ -10,6 +10,7 @@ import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { continueOnRead, dropUnread, guardUpload, isUpload } from "./request-body.ts";
 import { sniff } from "./sniff.ts";
+import { inTurns } from "./turns.ts";
 
 /** How a port is listened to. Every limit is per connection unless it says otherwise. */
 export interface ListenerOptions {
@@ -168,7 +169,9 @@ class OnePortServer extends Server {
     });
     server.on("stream", (stream) => stream.once("finish", dropUnread));
     // The compatibility API's objects stand in for node:http's, as they do under Fastify with http2: true.
-    const handle = this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
+    const handle = inTurns(
+      this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void,
+    );
     server.on("request", handle);
     server.on("checkContinue", (req, res) => {
       continueOnRead(req.stream, res);
@@ -222,6 +225,8 @@ class OnePortServer extends Server {
 
   #onHttp1Request(req: IncomingMessage, res: ServerResponse): void {
     this.#http1.set(req.socket, res);
+    // A connection that ends with requests on it tells each of them, at a time when its reader may have gone.
+    for (const message of [req, res]) message.on("error", () => {});
     if (this.#draining) res.setHeader("connection", "close");
     if (isUpload(req.headers)) guardUpload(req, res);
     this.#handler(req, res);

@@ -160,7 +160,7 @@ async function join(
 
   const lookupKeys = createApiKeyStore(lookupDb);
   const grants = createGrantCache({
-    readGrant: lookupKeys.readGrant,
+    readGrants: lookupKeys.readGrants,
     hasImportedKeys: lookupKeys.hasImported,
     readFirstStaffUser: createUserStore(lookupDb).firstStaffUser,
     fence,

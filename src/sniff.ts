@@ -26,9 +26,14 @@ export function classify(seen: Buffer): Protocol | undefined {
 export function sniff(socket: Socket, timeoutMs: number, decided: (protocol: Protocol) => void): void {
   let seen: Buffer = Buffer.alloc(0);
   const giveUp = () => socket.destroy();
-  const deadline = setTimeout(giveUp, timeoutMs);
+  let lastChance: NodeJS.Immediate | undefined;
+  const deadline = setTimeout(() => {
+    // After a busy while, timers run before what has long arrived is read: that first.
+    lastChance = setImmediate(giveUp);
+  }, timeoutMs);
   const stop = () => {
     clearTimeout(deadline);
+    clearImmediate(lastChance);
     socket.off("readable", onReadable).off("end", giveUp).off("close", stop);
   };
   const onReadable = () => {

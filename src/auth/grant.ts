@@ -39,9 +39,14 @@ export interface GrantSource {
   /**
    * The grant of the key with this hash (see `hashToken`); undefined: there is no
    * such key. A foreign token is not of our shape: only an imported key can have
-   * it, so where there is none, nothing is looked up.
+   * it, so where there is none, nothing is looked up. Where many look-ups wait, those
+   * of each address have their turn.
    */
-  find(hash: string, foreign: boolean): Grant | undefined | Promise<Grant | undefined>;
+  find(
+    hash: string,
+    foreign: boolean,
+    address?: string | undefined,
+  ): Grant | undefined | Promise<Grant | undefined>;
   /** The active staff user with the lowest id; undefined: there is none. */
   firstStaffUser(): StaffUser | undefined | Promise<StaffUser | undefined>;
   /** Calls back after each change that may turn a verdict. Returns how to stop. */

@@ -89,7 +89,7 @@ export function createDecide(options: VerdictOptions): Decide {
         return look(() => grants.firstStaffUser(), verifySecretKey, "secret_key", conclude);
       case "api_key":
         return look(
-          () => grants.find(credential.hash, credential.foreign),
+          () => grants.find(credential.hash, credential.foreign, question.peerAddress),
           (grant) =>
             grant === undefined
               ? denied(credential.foreign ? "MALFORMED" : "UNKNOWN", "api_key")

@@ -9,9 +9,10 @@ import {
 } from "../auth/grant.ts";
 import { within } from "../within.ts";
 import type { Fence } from "./fence.ts";
+import { createGrantLookups, type LookupOptions } from "./lookups.ts";
 
 export interface GrantCacheOptions {
-  readGrant: (hash: string) => Promise<Grant | undefined>;
+  readGrants: LookupOptions["readGrants"];
   /** Whether any key was imported: without one, a token of another shape is nobody's. */
   hasImportedKeys: () => Promise<boolean>;
   readFirstStaffUser: () => Promise<StaffUser | undefined>;
@@ -36,8 +37,10 @@ function sizeOf({ allowedMethods, allowedAddresses }: Grant): number {
 
 /** Tokens that no key has, remembered so that sending one again costs nothing. */
 const maxMisses = 10_000;
-/** Look-ups at once: beyond, there is no verdict to be had. Bounds what floods of unknown tokens can queue. */
-const maxLookups = 500;
+/** However little changes: what a trigger was kept from telling is found out in the end. */
+const missTtlMs = 60_000;
+/** Reads at once, of whatever kind: beyond, there is no verdict to be had. Above what `lookups.ts` lets wait. */
+const maxReads = 5000;
 
 /**
  * Creates the cache. While the fence is fresh it answers from memory; otherwise
@@ -49,13 +52,14 @@ const maxLookups = 500;
  */
 export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const { fence } = options;
+  const lookups = createGrantLookups({ readGrants: options.readGrants, timeoutMs: options.maxStalenessMs });
   const grants = new LRUCache<string, Grant>({
     max: options.maxEntries,
     maxSize: options.maxEntries * maxMeanSize,
     sizeCalculation: sizeOf,
     dispose: (grant, hash) => unindex(grant, hash),
   });
-  const misses = new LRUCache<string, true>({ max: maxMisses });
+  const misses = new LRUCache<string, true>({ max: maxMisses, ttl: missTtlMs });
   const hashesByKey = new Map<string, string>();
   const hashesByUser = new Map<bigint, Set<string>>();
   let staff: { user: StaffUser | undefined } | undefined;
@@ -66,9 +70,9 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   let allChangedAt = 0;
   let newKeyAt = 0;
   let anyUserChangedAt = 0;
-  /** Revisions of single changes; kept only while a look-up is under way. */
+  /** Revisions of single changes; kept only while a read is under way. */
   const changedAt = new Map<string | bigint, number>();
-  let lookups = 0;
+  let reads = 0;
   const shared = new Map<string, Promise<Grant | undefined>>();
   const reading = new Map<string, Promise<Grant | undefined>>();
   const nextReading = new Map<string, Promise<Grant | undefined>>();
@@ -118,14 +122,14 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
         staff = undefined;
         return;
       case "key": {
-        if (lookups > 0) changedAt.set(change.apiKeyId, revision);
+        if (reads > 0) changedAt.set(change.apiKeyId, revision);
         const hash = hashesByKey.get(change.apiKeyId);
         if (hash !== undefined) grants.delete(hash);
         return;
       }
       case "user":
         anyUserChangedAt = revision;
-        if (lookups > 0) changedAt.set(change.userId, revision);
+        if (reads > 0) changedAt.set(change.userId, revision);
         for (const hash of [...(hashesByUser.get(change.userId) ?? [])]) grants.delete(hash);
         staff = undefined;
     }
@@ -142,14 +146,14 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     read: () => Promise<T>,
     changed: (since: number, found: T) => boolean,
   ): Promise<T> {
-    if (lookups >= maxLookups) throw new GrantsUnavailableError("too many look-ups at once");
-    lookups++;
+    if (reads >= maxReads) throw new GrantsUnavailableError("too many look-ups at once");
+    reads++;
     try {
       return await within(options.maxStalenessMs, readUntilSettled(read, changed));
     } catch (error) {
       throw new GrantsUnavailableError("the database does not answer", { cause: error });
     } finally {
-      if (--lookups === 0) changedAt.clear();
+      if (--reads === 0) changedAt.clear();
     }
   }
 
@@ -185,11 +189,12 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     return databaseUp || !mayBeStale() ? undefined : cached;
   }
 
-  async function readGrant(hash: string): Promise<Grant | undefined> {
+  async function readGrant(hash: string, address: string | undefined): Promise<Grant | undefined> {
     const cached = grants.peek(hash);
+    const source = cached === undefined ? { address } : "known";
     try {
       const fresh = fence.isFresh();
-      const grant = await readSettled(() => options.readGrant(hash), changedSince);
+      const grant = await readSettled(() => lookups.read(hash, source), changedSince);
       // While the fence is down, what changes next would not be heard.
       if (!fresh || !fence.isFresh()) return grant;
       if (grant === undefined) misses.set(hash, true);
@@ -205,23 +210,23 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
    * after it. Those that come while one is under way share the next: two at a time
    * for one key, however many ask.
    */
-  function readFromNowOn(hash: string): Promise<Grant | undefined> {
+  function readFromNowOn(hash: string, address: string | undefined): Promise<Grant | undefined> {
     const underWay = reading.get(hash);
-    if (underWay === undefined) return startReading(hash);
+    if (underWay === undefined) return startReading(hash, address);
     const waiting = nextReading.get(hash);
     if (waiting !== undefined) return waiting;
     const next = underWay
       .catch(() => {})
       .then(() => {
         nextReading.delete(hash);
-        return startReading(hash);
+        return startReading(hash, address);
       });
     nextReading.set(hash, next);
     return next;
   }
 
-  function startReading(hash: string): Promise<Grant | undefined> {
-    const started = readGrant(hash).finally(() => {
+  function startReading(hash: string, address: string | undefined): Promise<Grant | undefined> {
+    const started = readGrant(hash, address).finally(() => {
       if (reading.get(hash) === started) reading.delete(hash);
     });
     reading.set(hash, started);
@@ -238,26 +243,26 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   }
 
   /** Reads a grant, once for all who ask at the same time. */
-  function share(hash: string): Promise<Grant | undefined> {
+  function share(hash: string, address: string | undefined): Promise<Grant | undefined> {
     const underWay = shared.get(hash);
     if (underWay !== undefined) return underWay;
-    const reading = readGrant(hash).finally(() => shared.delete(hash));
+    const reading = readGrant(hash, address).finally(() => shared.delete(hash));
     shared.set(hash, reading);
     return reading;
   }
 
   return {
-    find(hash, foreign) {
-      if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash);
+    find(hash, foreign, address) {
+      if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash, address);
       const cached = grants.get(hash);
       if (cached !== undefined) return cached;
       if (misses.has(hash)) return undefined;
-      if (!foreign || imported === true) return share(hash);
+      if (!foreign || imported === true) return share(hash, address);
       if (imported === false) return undefined;
       readingImported ??= readImported().finally(() => {
         readingImported = undefined;
       });
-      return readingImported.then((any) => (any ? share(hash) : undefined));
+      return readingImported.then((any) => (any ? share(hash, address) : undefined));
     },
     async firstStaffUser() {
       if (fence.isFresh() && staff !== undefined) return staff.user;

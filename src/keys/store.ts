@@ -41,8 +41,8 @@ export class UserDisabledError extends Error {
 }
 
 export interface ApiKeyStore {
-  /** The grant behind a hash. Undefined: no key has it. */
-  readGrant(hash: string): Promise<Grant | undefined>;
+  /** The grants behind hashes, by these; of a hash that no key has there is none. */
+  readGrants(hashes: readonly string[]): Promise<Map<string, Grant>>;
   /** Whether any key was imported. */
   hasImported(): Promise<boolean>;
   /** Undefined: there is no such key. */
@@ -52,8 +52,9 @@ export interface ApiKeyStore {
 }
 
 export function createApiKeyStore(db: Database): ApiKeyStore {
-  const grantByHash = db
+  const grantsByHash = db
     .select({
+      hash: apiKeys.hash,
       apiKeyId: apiKeys.id,
       userId: users.id,
       username: users.username,
@@ -67,8 +68,8 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
     })
     .from(apiKeys)
     .innerJoin(users, eq(users.id, apiKeys.userId))
-    .where(eq(apiKeys.hash, sql.placeholder("hash")))
-    .prepare("grant_by_hash");
+    .where(sql`${apiKeys.hash} = ANY (${sql.placeholder("hashes")}::bytea[])`)
+    .prepare("grants_by_hash");
   const imported = db
     .select({ id: apiKeys.id })
     .from(apiKeys)
@@ -77,16 +78,21 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
     .prepare("any_imported_key");
 
   return {
-    async readGrant(hash) {
-      const [row] = await grantByHash.execute({ hash: Buffer.from(hash, "base64") });
-      if (row === undefined) return undefined;
-      const { expiresAt, revokedAt, allowedAddresses, ...grant } = row;
-      return {
-        ...grant,
-        expiresAtMs: expiresAt?.getTime(),
-        revokedAtMs: revokedAt?.getTime(),
-        allowedAddresses: allowedAddresses.map(storedRange),
-      };
+    async readGrants(hashes) {
+      // As Postgres writes an array: what postgres.js makes of one of buffers depends on how it is connected.
+      const array = `{${hashes.map((hash) => `"\\\\x${Buffer.from(hash, "base64").toString("hex")}"`).join()}}`;
+      const rows = await grantsByHash.execute({ hashes: array });
+      return new Map(
+        rows.map(({ hash, expiresAt, revokedAt, allowedAddresses, ...grant }) => [
+          hash.toString("base64"),
+          {
+            ...grant,
+            expiresAtMs: expiresAt?.getTime(),
+            revokedAtMs: revokedAt?.getTime(),
+            allowedAddresses: allowedAddresses.map(storedRange),
+          },
+        ]),
+      );
     },
     async hasImported() {
       return (await imported.execute()).length > 0;

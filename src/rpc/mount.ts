@@ -26,6 +26,7 @@ import { type CallRecorder, cannotCount } from "../auth/call.ts";
 import { refuseBody } from "../request-body.ts";
 import { answerStream, answerUnary } from "./answer.ts";
 import { createDeadline, dropFarDeadline } from "./deadline.ts";
+import { refuseDamagedQuery } from "./get-message.ts";
 import { answerUnknownRpc } from "./not-found.ts";
 import { peerAddress } from "./peer-address.ts";
 import { RunningRpc } from "./running-rpc.ts";
@@ -41,7 +42,10 @@ export interface MountOptions {
   maxMessageBytes: number;
   /** Milliseconds that a unary RPC may take, and its client to take the answer; 0: no limit of the server's own. */
   maxUnaryMs: number;
-  /** RPCs at once; more are answered `resource_exhausted`. Anonymous callers get half of them. */
+  /**
+   * RPCs at once; more are answered `resource_exhausted`. Anonymous callers get half
+   * of them, and those whose credential is still looked up a quarter.
+   */
   maxConcurrentRpcs: number;
   /** Services that are answered however many RPCs run. */
   uncapped: readonly DescService[];
@@ -67,7 +71,10 @@ const ignoreCalls: CallRecorder = { accepts: () => true, record: () => undefined
  */
 export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedRpcs {
   let running = 0;
+  /** Those that count against the room: all that run but those that were refused. */
+  const admitted = new Set<RunningRpc>();
   const anonymous = new Set<RunningRpc>();
+  let undecided = 0;
   let onIdle: (() => void)[] = [];
 
   const router = createConnectRouter({
@@ -79,10 +86,15 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     requestGate(context) {
       const rpc = RunningRpc.of(context);
       rpc?.begin(context);
-      if (rpc?.refusal !== undefined) throw rpc.refusal;
-      const passed = options.gate(context);
-      if (rpc === undefined) return passed;
-      return passed instanceof Promise ? passed.then(() => admit(rpc)) : admit(rpc);
+      try {
+        if (rpc?.refusal !== undefined) throw rpc.refusal;
+        const passed = options.gate(context);
+        if (rpc === undefined) return passed;
+        return passed instanceof Promise ? admitLater(rpc, passed) : admit(rpc);
+      } catch (error) {
+        if (rpc !== undefined) admitted.delete(rpc);
+        throw error;
+      }
     },
   });
   options.routes(router);
@@ -97,6 +109,25 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     anonymous.add(rpc);
   }
 
+  /** Bad credentials that wait for a slow database must not hold the room of good ones that are in memory. */
+  async function admitLater(rpc: RunningRpc, passed: Promise<void>): Promise<void> {
+    undecided++;
+    try {
+      const counts = !uncapped.has(rpc.call?.method.service ?? "");
+      if (counts && undecided > Math.ceil(options.maxConcurrentRpcs / 4)) {
+        passed.catch(() => {});
+        throw tooMany();
+      }
+      await passed;
+      admit(rpc);
+    } catch (error) {
+      admitted.delete(rpc);
+      throw error;
+    } finally {
+      undecided--;
+    }
+  }
+
   async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
     const rpc = new RunningRpc(options.recorder, peerAddress(req));
     const closed = new Promise<void>((resolve) => {
@@ -105,8 +136,10 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
         resolve();
       });
     });
-    if (running > options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
+    if (admitted.size >= options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
       rpc.refusal = tooMany();
+    else admitted.add(rpc);
+    if (req.method === "GET") rpc.refusal ??= refuseDamagedQuery(req.url);
     const unary = handler.method.methodKind === "unary";
     const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
     let givingUp: NodeJS.Timeout | undefined;
@@ -144,6 +177,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     } finally {
       deadline.clear();
       clearTimeout(givingUp);
+      admitted.delete(rpc);
       anonymous.delete(rpc);
       // However the response went, the RPC has ended.
       rpc.record()?.catch(() => {});

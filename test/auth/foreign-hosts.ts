@@ -81,7 +81,7 @@ export async function assemble(
     onError: () => {},
   });
   const cache = createGrantCache({
-    readGrant: createApiKeyStore(db).readGrant,
+    readGrants: createApiKeyStore(db).readGrants,
     hasImportedKeys: createApiKeyStore(db).hasImported,
     readFirstStaffUser: createUserStore(db).firstStaffUser,
     fence,

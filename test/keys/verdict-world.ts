@@ -72,11 +72,11 @@ export async function createVerdictWorld(databaseUrl?: string): Promise<VerdictW
   };
   fence.onChange(release);
   const cache = createGrantCache({
-    async readGrant(hash) {
+    async readGrants(hashes) {
       reading++;
-      const grant = await keys.readGrant(hash).finally(() => reading--);
+      const grants = await keys.readGrants(hashes).finally(() => reading--);
       if (world.slow) await new Promise<void>((resolve) => held.push(resolve));
-      return grant;
+      return grants;
     },
     hasImportedKeys: keys.hasImported,
     readFirstStaffUser: users.firstStaffUser,
@@ -103,7 +103,7 @@ export async function createVerdictWorld(databaseUrl?: string): Promise<VerdictW
     direct: createDecide({
       authEnabled: true,
       grants: {
-        find: (hash) => once(hash, () => keys.readGrant(hash)),
+        find: (hash) => once(hash, async () => (await keys.readGrants([hash])).get(hash)),
         firstStaffUser: () => once("staff", users.firstStaffUser),
         onChange: () => () => {},
       },

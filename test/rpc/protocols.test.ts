@@ -282,7 +282,18 @@ for (const query of [
 ]) {
   test(`a GET with the query "${query}" is answered by the protocol`, async () => {
     const answer = await ask({ ":method": "GET", ":path": unary + query });
-    assert.ok([200, 400, 415, 500, 501].includes(answer.status), `${answer.status}`);
+    assert.ok([200, 400, 415, 501].includes(answer.status), `${answer.status}`);
+  });
+}
+
+for (const message of ["!!!", "C", "C%00AE"]) {
+  test(`a GET whose message is "${message}", which is no base64 as it says, is an invalid argument`, async () => {
+    const answer = await ask({
+      ":method": "GET",
+      ":path": `${unary}?connect=v1&encoding=proto&base64=1&message=${message}`,
+    });
+    assert.equal(answer.status, 400, answer.body);
+    assert.equal(JSON.parse(answer.body).code, "invalid_argument");
   });
 }
 
