@@ -16,6 +16,13 @@ export interface Held {
   readonly cpuS: number;
 }
 
+/** Seconds of processor time so far, over all processors. */
+export interface Machine {
+  readonly totalS: number;
+  /** Of whom this is not: neither the server, its embedded database nor the process that measures. */
+  readonly othersS: number;
+}
+
 const mib = 1024 * 1024;
 const ticksPerS = 100;
 
@@ -37,6 +44,29 @@ export async function measureServer(pid: number, heapDir: string, sql: postgres.
   };
 }
 
+/** Measures the machine. `databasePid`: the embedded database's; undefined: not known, and counted among the others. */
+export function measureMachine(pid: number, databasePid: number | undefined): Machine {
+  const [user = 0, nice = 0, system = 0, idle = 0, wait = 0, irq = 0, softirq = 0, steal = 0] = readFileSync(
+    "/proc/stat",
+    "utf8",
+  )
+    .split("\n", 1)[0]!
+    .split(/\s+/)
+    .slice(1)
+    .map((ticks) => Number(ticks) / ticksPerS);
+  const busyS = user + nice + system + irq + softirq + steal;
+  const own = [pid, ...childrenOf(pid), process.pid, ...familyOf(databasePid)];
+  const ownS = own.reduce((sum, each) => sum + cpuOf(each), 0);
+  return { totalS: busyS + idle + wait, othersS: busyS - ownS };
+}
+
+/** A postmaster and its backends. */
+function familyOf(pid: number | undefined): number[] {
+  if (pid === undefined) return [];
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+  return [pid, ...children.filter(Boolean).map(Number)];
+}
+
 /** The Node processes that a process started. */
 export function childrenOf(pid: number): number[] {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
@@ -52,11 +82,14 @@ function statusOf(pid: number, field: string): string {
   );
 }
 
-/** proc(5): utime and stime are the 14th and 15th field, the 2nd may hold anything but ends with a bracket. */
+/**
+ * Its own time and that of children that have ended. proc(5): fields 14 to 17; the 2nd may hold
+ * anything but ends with a bracket.
+ */
 function cpuOf(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / ticksPerS;
+  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / ticksPerS;
 }
 
 function readHeap(path: string): Promise<number> {

@@ -10,13 +10,19 @@ export interface Sample {
   readonly databaseConnections: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** Share of the machine's processors that others took; NaN: not known. */
+  readonly othersShare: number;
 }
 
 export interface Finding {
   readonly what: string;
-  readonly flat: boolean;
+  /** Undefined: nothing can be said. */
+  readonly flat: boolean | undefined;
   readonly text: string;
 }
+
+/** Latency says nothing about the server where others take more of the processors than this. */
+const mostOthers = 0.2;
 
 /**
  * By how much each may grow over the time that is judged: a share of its median, or so
@@ -65,6 +71,11 @@ function compareThirds(
   const last = median(samples.slice(-third || 0).map(of));
   const allowed = middle * times + leastMs;
   const text = `${middle.toFixed(1)} ms in the middle third, ${last.toFixed(1)} in the last, at most ${allowed.toFixed(1)}`;
+  const others = median(samples.slice(third).map((s) => s.othersShare));
+  if (others > mostOthers && last > allowed) {
+    const why = `others took ${(others * 100).toFixed(0)} % of the processors`;
+    return { what, flat: undefined, text: `${text}: not judged, ${why}` };
+  }
   return { what, flat: last <= allowed, text };
 }
 

@@ -6,7 +6,8 @@
  *
  * The server runs on DATABASE_URL, else on an embedded database in a new folder. Load comes
  * from this process, over the loopback, on the same processors. Exits with 1 where something
- * is not flat or not counted. Linux only: it reads /proc.
+ * is not flat or not counted; latency is not judged where others take the processors. Linux
+ * only: it reads /proc.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -20,7 +21,7 @@ import { openSql } from "../harness/postgres.ts";
 import { secretKey } from "../harness/server.ts";
 import { disagreements, type Ledger } from "./soak-ledger.ts";
 import { type SoakLoad, startSoakLoad } from "./soak-load.ts";
-import { measureServer } from "./soak-sample.ts";
+import { measureMachine, measureServer } from "./soak-sample.ts";
 import { judge, quantile, type Sample } from "./soak-verdict.ts";
 
 const { values, positionals } = parseArgs({
@@ -43,6 +44,11 @@ const dataDir = join(directory, "data");
 const heapDir = join(directory, "heap");
 mkdirSync(heapDir);
 const logPath = join(directory, "server.log");
+const marks = new Map([
+  [true, "flat    "],
+  [false, "NOT FLAT"],
+  [undefined, "?       "],
+]);
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 const server = startServer();
@@ -53,7 +59,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 try {
   process.exitCode = (await soak()) ? 0 : 1;
 } catch (error) {
-  end(error);
+  await end(error);
 }
 
 function startServer(): ChildProcess {
@@ -73,16 +79,18 @@ function startServer(): ChildProcess {
   });
 }
 
-/** Leaves the folder, with the log, for who wants to know why. */
-function end(error: unknown): void {
-  server.kill("SIGKILL");
+/** Leaves the folder, with the log, for who wants to know why. Nothing is left running. */
+async function end(error: unknown): Promise<void> {
   process.stderr.write(`${error instanceof Error ? error.stack : error}\nleft in ${directory}\n`);
+  server.kill("SIGTERM");
+  await Promise.race([exited, delay(20_000)]);
+  server.kill("SIGKILL");
   process.exit(1);
 }
 
 async function soak(): Promise<boolean> {
   const url = await listening();
-  const sql = openSql(process.env.DATABASE_URL || embeddedUrl());
+  const sql = openSql(process.env.DATABASE_URL || embedded().url);
   const load = await startSoakLoad({ url, staffToken: secretKey, callsPerS });
   say(`${callsPerS} calls/s for ${minutes} min at ${url}, a sample every ${sampleS} s; in ${directory}\n`);
   const samples = await sampleWhile(load, sql);
@@ -111,19 +119,20 @@ async function listening(): Promise<string> {
   return Promise.race([printed, failed]);
 }
 
-/** The embedded database's socket, as its pid file says. */
-function embeddedUrl(): string {
-  const [, , , port, socket] = readFileSync(join(dataDir, "postgres/data/postmaster.pid"), "utf8").split(
-    "\n",
-  );
-  return `postgres://latchkey@localhost:${port}/latchkey?host=${socket}`;
+/** What the embedded database's pid file says. */
+function embedded(): { pid: number; url: string } {
+  const file = readFileSync(join(dataDir, "postgres/data/postmaster.pid"), "utf8");
+  const [pid, , , port, socket] = file.split("\n");
+  return { pid: Number(pid), url: `postgres://latchkey@localhost:${port}/latchkey?host=${socket}` };
 }
 
 async function sampleWhile(load: SoakLoad, sql: postgres.Sql): Promise<Sample[]> {
-  say("   min  calls/s  p50 ms  p99 ms  rss MiB  heap MiB  fds  db conns  cpu %  held  unexpected");
+  say("   min  calls/s  p50 ms  p99 ms  rss MiB  heap MiB  fds  db conns  cpu %  others %  held  unexpected");
   const samples: Sample[] = [];
   const began = performance.now();
   const pid = server.pid ?? 0;
+  const databasePid = process.env.DATABASE_URL ? undefined : embedded().pid;
+  let machine = measureMachine(pid, databasePid);
   let { cpuS } = await measureServer(pid, heapDir, sql);
   let before = { atMs: performance.now(), calls: load.ledger.calls };
   while (performance.now() - began < minutes * 60_000) {
@@ -132,12 +141,16 @@ async function sampleWhile(load: SoakLoad, sql: postgres.Sql): Promise<Sample[]>
     const latencies = load.ledger.takeLatencies();
     const held = await measureServer(pid, heapDir, sql);
     const now = { atMs: performance.now(), calls: load.ledger.calls };
+    const machineNow = measureMachine(pid, databasePid);
+    const othersShare = (machineNow.othersS - machine.othersS) / (machineNow.totalS - machine.totalS);
+    machine = machineNow;
     const seconds = (now.atMs - before.atMs) / 1000;
     const sample = {
       ...held,
       minute: (now.atMs - began) / 60_000,
       p50Ms: quantile(latencies, 0.5),
       p99Ms: quantile(latencies, 0.99),
+      othersShare: databasePid === undefined ? Number.NaN : othersShare,
     };
     samples.push(sample);
     const unexpected = [...load.ledger.unexpected.values()].reduce((a, b) => a + b, 0);
@@ -151,6 +164,7 @@ async function sampleWhile(load: SoakLoad, sql: postgres.Sql): Promise<Sample[]>
       String(held.descriptors).padStart(3),
       String(held.databaseConnections).padStart(8),
       (((held.cpuS - cpuS) / seconds) * 100).toFixed(0).padStart(5),
+      (othersShare * 100).toFixed(0).padStart(8),
       String(load.held).padStart(4),
       String(unexpected).padStart(10),
     ];
@@ -194,7 +208,7 @@ function report(load: SoakLoad, samples: Sample[], wrong: string[], code: number
   const errors = logged.filter((line) => /"level":[56]0/.test(line));
 
   say("");
-  for (const { what, flat, text } of findings) say(`${flat ? "flat    " : "NOT FLAT"}  ${what}: ${text}`);
+  for (const { what, flat, text } of findings) say(`${marks.get(flat)}  ${what}: ${text}`);
   say(`calls     ${ledger.calls}, of them ${answered} answered for ${entries.length} keys; ${held} not sent`);
   say(
     `keys      ${lives} made, rotated and revoked; let in for at most ${longestLeftMs.toFixed(0)} ms longer`,
@@ -205,7 +219,8 @@ function report(load: SoakLoad, samples: Sample[], wrong: string[], code: number
   for (const [what, n] of [...ledger.unexpected].slice(0, 20)) say(`          ${n} × ${what}`);
   say(`server    ended with ${code}; ${errors.length} errors in its log`);
   for (const line of errors.slice(0, 5)) say(`          ${line.slice(0, 300)}`);
-  const holds = findings.every((f) => f.flat) && wrong.length === 0 && unexpected === 0 && code === 0;
+  const holds =
+    findings.every((f) => f.flat !== false) && wrong.length === 0 && unexpected === 0 && code === 0;
   say(holds ? "\nIt holds." : `\nIt does not hold. The server's log is ${logPath}`);
   if (holds) rmSync(directory, { recursive: true, force: true });
   return holds;
