@@ -77,6 +77,8 @@ export interface Config {
   maxUnaryMs: number;
   /** A stop waits this long for running RPCs. `LATCHKEY_SHUTDOWN_TIMEOUT_MS`, default 10000. */
   shutdownTimeoutMs: number;
+  /** Instances on one port, each a process. `LATCHKEY_WORKERS`, default 1, at most 64. A program's server is always one. */
+  workers: number;
   /** `LATCHKEY_LOG_LEVEL`: fatal, error, warn, info, debug, trace or silent; default info. */
   logLevel: string;
   /** `NODE_ENV` is production. */
@@ -102,6 +104,11 @@ function setting<K extends keyof Config>(
 }
 
 const maxMs = 2 ** 31 - 1;
+
+/** Reads a number of workers. */
+export const workerCount = integer(1, 64);
+/** The embedded database takes 200 connections, and a worker opens up to 21. */
+const mostWorkersEmbedded = 8;
 
 const settings: readonly Setting[] = [
   setting("HOST", "host", text, "127.0.0.1"),
@@ -176,6 +183,7 @@ const settings: readonly Setting[] = [
   setting("LATCHKEY_MAX_CONCURRENT_RPCS", "maxConcurrentRpcs", integer(1, 2 ** 31 - 1), 10_000),
   setting("LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", integer(0, maxMs), 60_000),
   setting("LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", integer(0, maxMs), 10_000),
+  setting("LATCHKEY_WORKERS", "workers", workerCount, 1),
   setting(
     "LATCHKEY_LOG_LEVEL",
     "logLevel",
@@ -247,6 +255,11 @@ function checkConfig(config: Config): Config {
   if (config.listenDatabaseUrl !== undefined && config.databaseUrl === undefined) {
     throw new ConfigError(
       "LATCHKEY_LISTEN_DATABASE_URL needs DATABASE_URL: the embedded database has no pooler",
+    );
+  }
+  if (config.workers > mostWorkersEmbedded && config.databaseUrl === undefined) {
+    throw new ConfigError(
+      `LATCHKEY_WORKERS above ${mostWorkersEmbedded} needs DATABASE_URL: the embedded database has no connections for more`,
     );
   }
   return config;

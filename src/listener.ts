@@ -53,6 +53,8 @@ export interface Listener {
   readonly connections: number;
   /** Open HTTP/2 sessions. */
   readonly sessions: number;
+  /** Takes a connection that was accepted elsewhere and of which nothing has been read. After `close` it is cut. */
+  accept(socket: Socket): void;
   /**
    * Stops accepting, sends GOAWAY to HTTP/2 sessions, closes idle HTTP/1.1 connections and lets running
    * requests finish. Resolves when the last connection is gone: that may be never, see `destroy`. May be
@@ -82,6 +84,7 @@ export function createListener(options: ListenerOptions, handler: RequestListene
     get sessions() {
       return server.sessions.size;
     },
+    accept: (socket) => server.acceptElsewhere(socket),
     async close() {
       // An error can only say that it is closed already; the call comes when all has ended nonetheless.
       await new Promise((resolve) => server.close(resolve));
@@ -152,6 +155,19 @@ class OnePortServer extends Server {
 
   override closeAllConnections(): void {
     for (const socket of this.sockets) socket.destroy();
+  }
+
+  /** As if it had been accepted here: the server sets up only what it accepts itself. */
+  acceptElsewhere(socket: Socket): void {
+    if (this.#draining) {
+      socket.destroy();
+      return;
+    }
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
+    // HTTP/1.1 clients may end their side before they are answered.
+    socket.allowHalfOpen = true;
+    this.emit("connection", socket);
   }
 
   #createHttp2() {

@@ -1,7 +1,7 @@
 /** The one place where the parts are joined. */
 import { setMaxListeners } from "node:events";
 import { readFile } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { hostname } from "node:os";
 import { type ConnectRouter, cors as connectCors } from "@connectrpc/connect";
 import fastifyCors from "@fastify/cors";
@@ -43,7 +43,7 @@ import { seedUsers } from "./users/seed.ts";
 import { createUserStore } from "./users/store.ts";
 
 /** Every setting, all of them optional, and what only a program can give. */
-export interface ServerOptions extends Partial<Config> {
+export interface ServerOptions extends Partial<Omit<Config, "workers">> {
   /** Mounts services of one's own beside Latchkey's. */
   routes?: (router: ConnectRouter) => void;
   /** Where the server's log goes, a JSON line each; default standard error. */
@@ -61,6 +61,11 @@ export interface Server {
   readonly databaseDescription: string;
   /** Starts to listen. Rejects when the port is taken. */
   listen(): Promise<AddressInfo>;
+  /**
+   * Readies it for connections that another process accepted and handed over, in place of
+   * `listen`. Resolves with what takes them, unread; whoever calls it lets go of the socket.
+   */
+  acceptor(): Promise<(socket: Socket) => void>;
   /**
    * Stops: takes no new request, lets running ones finish within
    * `shutdownTimeoutMs`, commits usage and closes the database.
@@ -247,6 +252,10 @@ async function join(
         listenTextResolver: (address) => `listening on ${address}`,
       });
       return app.server.address() as AddressInfo;
+    },
+    async acceptor() {
+      await app.ready();
+      return (socket) => listener?.accept(socket);
     },
     close() {
       closing ??= (async () => {

@@ -11,7 +11,7 @@ export async function drain(
   shutdown: AbortController,
   timeoutMs: number,
 ): Promise<void> {
-  const closed = listener?.server.listening ? listener.close() : Promise.resolve();
+  const closed = listener?.close() ?? Promise.resolve();
   if (!(await settlesWithin(rpcs.idle(), timeoutMs))) {
     shutdown.abort(new ConnectError("the server is stopping: try again", Code.Unavailable));
     await settlesWithin(rpcs.idle(), 1000);

@@ -36,6 +36,7 @@ const defaults: Config = {
   maxConcurrentRpcs: 10_000,
   maxUnaryMs: 60_000,
   shutdownTimeoutMs: 10_000,
+  workers: 1,
   logLevel: "info",
   production: false,
 };
@@ -43,11 +44,13 @@ const defaults: Config = {
 /** What a setting alone would be refused without. */
 const companions: Record<string, Record<string, string>> = {
   LATCHKEY_LISTEN_DATABASE_URL: { DATABASE_URL: "postgres://db/keys" },
+  LATCHKEY_WORKERS: { DATABASE_URL: "postgres://db/keys" },
   LATCHKEY_TLS_CERT: { LATCHKEY_TLS_KEY: "key.pem" },
   LATCHKEY_TLS_KEY: { LATCHKEY_TLS_CERT: "cert.pem" },
 };
 const companionFields: Record<string, Partial<Config>> = {
   LATCHKEY_LISTEN_DATABASE_URL: { databaseUrl: "postgres://db/keys" },
+  LATCHKEY_WORKERS: { databaseUrl: "postgres://db/keys" },
   LATCHKEY_TLS_CERT: { tlsKey: "key.pem" },
   LATCHKEY_TLS_KEY: { tlsCert: "cert.pem" },
 };
@@ -241,6 +244,7 @@ const settings: readonly (readonly [
   ["LATCHKEY_MAX_CONCURRENT_RPCS", "maxConcurrentRpcs", numbers(1, maxInt), [...notNumbers, "0"]],
   ["LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", numbers(0, maxInt), [...notNumbers, "2147483648"]],
   ["LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", numbers(0, maxInt), [...notNumbers, "2147483648"]],
+  ["LATCHKEY_WORKERS", "workers", numbers(1, 64), [...notNumbers, "0", "65", "auto"]],
   [
     "LATCHKEY_LOG_LEVEL",
     "logLevel",
@@ -376,6 +380,12 @@ test("a LISTEN address without a database of one's own is refused", () => {
   };
   assert.throws(() => readConfig({ LATCHKEY_LISTEN_DATABASE_URL: url }), expected);
   assert.throws(() => withDefaults({ listenDatabaseUrl: url }), expected);
+});
+
+test("more workers than the embedded database has connections for need another", () => {
+  const message = /^LATCHKEY_WORKERS above 8 needs DATABASE_URL/;
+  assert.throws(() => readConfig({ LATCHKEY_WORKERS: "9" }), { name: "ConfigError", message });
+  assert.equal(readConfig({ LATCHKEY_WORKERS: "8" }).workers, 8);
 });
 
 test("the library's form fills in what is not given, and keeps what is, falsy or not", () => {

@@ -5,9 +5,10 @@ import { EmbeddedPostgresError } from "../db/embedded/embedded.ts";
 import { PostgresTooOldError } from "../db/migrate.ts";
 import { describeUrl } from "../db/open.ts";
 import { UsageError } from "./usage-error.ts";
+import { WorkerStartError } from "./workers.ts";
 
 /** Errors whose messages are written for the operator. */
-const written = [ConfigError, UsageError, EmbeddedPostgresError, PostgresTooOldError];
+const written = [ConfigError, UsageError, EmbeddedPostgresError, PostgresTooOldError, WorkerStartError];
 
 /** An error in words, never with a password or a statement's parameters; a stack where nothing better is known. */
 export function explain(error: unknown, readConfig: () => Config): string {

@@ -42,6 +42,13 @@ export async function openDatabase(options: {
   };
 }
 
+/** The URL of an address: what another process reaches the same database by. */
+export function urlOf(address: DatabaseAddress): string {
+  if ("url" in address) return address.url;
+  const { host, port, database, username } = address;
+  return `postgres://${username}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`;
+}
+
 /** The hosts and the database of a Postgres URL, without user and password. */
 export function describeUrl(url: string): string {
   const [, hosts = "", name = ""] = url.match(/^postgres(?:ql)?:\/\/(?:[^@/]*@)?([^/?]*)\/?([^?]*)/) ?? [];

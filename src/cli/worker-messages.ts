@@ -1,0 +1,23 @@
+/** What a primary and its workers say to each other, over the channel of `fork`. */
+import type { Config } from "../config.ts";
+
+export type ToWorker =
+  /** First: what it runs with. */
+  | { readonly kind: "start"; readonly config: Config }
+  /** With a socket, unless that has ended on the way. */
+  | { readonly kind: "connection"; readonly id: number }
+  /** Take nothing new, finish, and end. */
+  | { readonly kind: "stop" };
+
+export type FromWorker =
+  | { readonly kind: "ready" }
+  /** It cannot start, in words for the operator; it ends by itself. */
+  | { readonly kind: "failed"; readonly message: string }
+  /** It is stopping by itself: no connection for it any more. */
+  | { readonly kind: "stopping" }
+  /** A connection is its own from here on. */
+  | { readonly kind: "taken"; readonly id: number }
+  /** It was stopping: the connection is to be another's. */
+  | { readonly kind: "refused"; readonly id: number }
+  /** One of the connections that it took has ended. */
+  | { readonly kind: "ended" };

@@ -1,0 +1,70 @@
+/** A worker: one instance that serves the connections which its primary accepted. Started by `workers.ts`, never by hand. */
+import type { Socket } from "node:net";
+import { type Config, readConfig } from "../config.ts";
+import { createServer, type Server } from "../server.ts";
+import { explain } from "./explain.ts";
+import { heedUncaught, stopOnce } from "./serve.ts";
+import type { FromWorker, ToWorker } from "./worker-messages.ts";
+
+// A primary that is gone hears nothing any more; `disconnect` says so too.
+const tell = (message: FromWorker) => process.connected && process.send?.(message, undefined, {}, () => {});
+
+let stopping = false;
+let accept: ((socket: Socket) => void) | undefined;
+let starting: Promise<Server | undefined> = Promise.resolve(undefined);
+
+const stop = stopOnce(
+  (exitCode) => {
+    stopping = true;
+    tell({ kind: "stopping" });
+    starting
+      .then((server) => server?.close())
+      .then(
+        () => process.exit(exitCode),
+        () => process.exit(1),
+      );
+  },
+  () => {},
+);
+
+async function start(config: Config): Promise<Server | undefined> {
+  try {
+    const server = await createServer(config);
+    heedUncaught(server, stop);
+    accept = await server.acceptor();
+    tell({ kind: "ready" });
+    return server;
+  } catch (error) {
+    tell({ kind: "failed", message: explain(error, () => readConfig(process.env)) });
+    process.exitCode = 1;
+    process.disconnect?.();
+    return undefined;
+  }
+}
+
+function take(id: number, socket: Socket | undefined): void {
+  if (stopping || accept === undefined) {
+    // Destroyed, it is not ended: the primary has it open still.
+    socket?.destroy();
+    tell({ kind: "refused", id });
+    return;
+  }
+  // Before a byte of it is read: from then on no other worker could take it over.
+  tell({ kind: "taken", id });
+  if (socket === undefined || socket.destroyed) tell({ kind: "ended" });
+  else {
+    socket.once("close", () => tell({ kind: "ended" }));
+    accept(socket);
+  }
+}
+
+process.on("message", (message: ToWorker, socket: Socket | undefined) => {
+  if (message.kind === "start") starting = start(message.config);
+  else if (message.kind === "stop") stop(0);
+  else take(message.id, socket);
+});
+// Whatever became of the primary: nobody would stop this worker, nor bring it connections.
+process.on("disconnect", () => stop(0));
+process.on("SIGTERM", () => stop(0));
+// A terminal sends it to all at once; that all stop is the primary's to say.
+process.on("SIGINT", () => {});
