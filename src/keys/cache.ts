@@ -7,7 +7,7 @@ import {
   GrantsUnavailableError,
   type StaffUser,
 } from "../auth/grant.ts";
-import { within } from "../within.ts";
+import { TimedOutError, within } from "../within.ts";
 import type { Fence } from "./fence.ts";
 import { createGrantLookups, type LookupOptions } from "./lookups.ts";
 
@@ -167,8 +167,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
       try {
         found = await read();
       } catch (error) {
-        // Once: its connection may have been ended, and others be there.
-        if (!mayFail) throw error;
+        // Once: its connection may have been ended, and others be there. Not what waited in vain.
+        if (!mayFail || error instanceof GrantsUnavailableError || error instanceof TimedOutError) throw error;
         mayFail = false;
         continue;
       }
