@@ -168,7 +168,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
         found = await read();
       } catch (error) {
         // Once: its connection may have been ended, and others be there. Not what waited in vain.
-        if (!mayFail || error instanceof GrantsUnavailableError || error instanceof TimedOutError) throw error;
+        if (!mayFail || error instanceof GrantsUnavailableError || error instanceof TimedOutError)
+          throw error;
         mayFail = false;
         continue;
       }
