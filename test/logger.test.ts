@@ -79,26 +79,35 @@ test("what Drizzle says of a failed statement is logged without its parameters, 
   }
 });
 
-test("a handler that fails on a statement is logged by name and cause, and told as internal", async () => {
-  const latchkey = await startServer();
-  try {
-    await latchkey.sql.unsafe(`
-      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more keys'; END $$;
-      CREATE TRIGGER refuse BEFORE INSERT ON api_keys FOR EACH ROW EXECUTE FUNCTION refuse()`);
-    const request = { userId: 2n, name: "never made" };
-    await assert.rejects(latchkey.asStaff.keys.createApiKey(request), {
-      code: Code.Internal,
-      rawMessage: "internal error",
-    });
-    const [line] = latchkey.logLines.filter(({ msg }) => msg === "a handler failed");
-    assert.equal(line?.rpc, "latchkey.v1.ApiKeyService/CreateApiKey");
-    const text = JSON.stringify(line);
-    assert.match(text, /no more keys/);
-    assert.ok(!text.includes("never made") && !text.includes("params"), text);
-  } finally {
-    await latchkey.close();
-  }
-});
+for (const [what, state, code, rawMessage] of [
+  ["fails on a statement", "P0001", Code.Internal, "internal error"],
+  [
+    "waits too long for a statement",
+    "57014",
+    Code.DeadlineExceeded,
+    "the database took too long: ask for less, or again later",
+  ],
+  ["finds no connection left", "53300", Code.Unavailable, "the database does not answer: try again later"],
+] as const) {
+  test(`a handler that ${what} is logged by name and cause, and told as ${Code[code]}`, async () => {
+    const latchkey = await startServer();
+    try {
+      await latchkey.sql.unsafe(`
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN RAISE 'no more keys' USING ERRCODE = '${state}'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON api_keys FOR EACH ROW EXECUTE FUNCTION refuse()`);
+      const request = { userId: 2n, name: "never made" };
+      await assert.rejects(latchkey.asStaff.keys.createApiKey(request), { code, rawMessage });
+      const [line] = latchkey.logLines.filter(({ msg }) => msg === "a handler failed");
+      assert.equal(line?.rpc, "latchkey.v1.ApiKeyService/CreateApiKey");
+      const text = JSON.stringify(line);
+      assert.match(text, /no more keys/);
+      assert.ok(!text.includes("never made") && !text.includes("params"), text);
+    } finally {
+      await latchkey.close();
+    }
+  });
+}
 
 test("tokens and the secret key are blotted out wherever in a line they come", () => {
   const token = createToken("lk");

@@ -61,16 +61,20 @@ function refusing(tx: postgres.TransactionSql, check: () => void): postgres.Tran
   });
 }
 
-/** postgres.js' own codes, the network's, and those with which Postgres ends a session (class 57P, but for a cancelled statement). */
-function isLoss(error: unknown): boolean {
+const lossCode =
+  /^(CONNECT(ION)?_\w+|57P0[1-5]|08\w{3}|ECONN\w+|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|EPIPE|25P03)$/;
+
+/**
+ * Whether an error is of a connection that was lost or could not be had: postgres.js'
+ * own codes, the network's, and those with which Postgres ends a session or lets none
+ * begin.
+ */
+export function isLoss(error: unknown): boolean {
   for (let e = error; e instanceof Error; e = e.cause) {
     if (!("code" in e)) continue;
-    if (
-      /^(CONNECT(ION)?_\w+|57P0[1-5]|ECONN\w+|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|EPIPE|25P03)$/.test(
-        String(e.code),
-      )
-    )
-      return true;
+    if (lossCode.test(String(e.code)) || ("severity" in e && e.severity === "FATAL")) return true;
+    // Of a unix socket that is not there.
+    if (e.code === "ENOENT" && "syscall" in e && e.syscall === "connect") return true;
   }
   return false;
 }
