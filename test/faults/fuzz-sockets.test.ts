@@ -48,7 +48,8 @@ async function overHttp2(session: ClientHttp2Session, request: Request): Promise
   stream.on("data", (chunk: Buffer) => told.push(chunk.toString("latin1")));
   stream.on("error", () => {}); // A stream that is reset has its answer.
   const over = new Promise((resolve) => stream.once("close", resolve));
-  stream.end(request.body);
+  // A GET has ended with its headers.
+  if (!stream.writableEnded) stream.end(request.body);
   await over;
   judge(request, status, told.join(" "));
   return `${status}`;
