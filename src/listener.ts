@@ -8,7 +8,7 @@ import {
 } from "node:http2";
 import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
-import { continueOnRead, dropUnread, guardUpload, isUpload } from "./request-body.ts";
+import { continueOnRead, discardRest, dropUnread, guardUpload, isUpload } from "./request-body.ts";
 import { sniff } from "./sniff.ts";
 import { inTurns } from "./turns.ts";
 
@@ -245,6 +245,7 @@ class OnePortServer extends Server {
     for (const message of [req, res]) message.on("error", () => {});
     if (this.#draining) res.setHeader("connection", "close");
     if (isUpload(req.headers)) guardUpload(req, res);
+    else discardRest(req, res);
     this.#handler(req, res);
   }
 

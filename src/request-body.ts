@@ -11,6 +11,7 @@ import type { Readable } from "node:stream";
 
 // An unread body up to this size is cheaper to read than a connection to open.
 const DISCARD_BYTES = 64 * 1024;
+const DISCARD_MS = 5_000;
 const END_STREAM_POLL_MS = 20; // no event tells that a frame was sent
 
 /**
@@ -50,6 +51,20 @@ export function guardUpload(req: IncomingMessage, res: ServerResponse): void {
   const { socket } = req; // node takes it off the request when a reader stops half-way
   res.prependOnceListener("finish", () => {
     if (!req.complete && !socket.destroyed) abandonUpload(req, socket);
+  });
+}
+
+/**
+ * Reads on what little is left of a body after its response, for so long; then ends the connection. Nobody would
+ * notice that its client has gone: node reads nothing while a body waits for a reader that has left.
+ */
+export function discardRest(req: IncomingMessage, res: ServerResponse): void {
+  const { socket } = req;
+  res.once("finish", () => {
+    if (req.complete || socket.destroyed) return;
+    const timer = setTimeout(() => req.complete || socket.destroy(), DISCARD_MS);
+    socket.once("close", () => clearTimeout(timer));
+    req.resume();
   });
 }
 
