@@ -133,7 +133,8 @@ export function connectionError(code: string, message: string): Error {
 
 /** A socket that fails once postgres.js has put its first bytes on the way: what it still held back would block it for good. */
 function failing(error: unknown): net.Socket {
-  const socket = new net.Socket();
+  // What is written must not fail first, with an error that says less.
+  const socket = Object.assign(new net.Socket(), { write: () => true });
   socket.on("error", () => {});
   const failure =
     error instanceof Error && error.name === "AbortError"
