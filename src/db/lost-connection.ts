@@ -61,16 +61,11 @@ function refusing(tx: postgres.TransactionSql, check: () => void): postgres.Tran
   });
 }
 
-/** postgres.js' own codes, the network's, and those with which Postgres ends a session (class 57P, but for a cancelled statement). */
+/** postgres.js' own codes, whatever the network says, and those with which Postgres ends a session (class 57P, but for a cancelled statement). */
 function isLoss(error: unknown): boolean {
   for (let e = error; e instanceof Error; e = e.cause) {
     if (!("code" in e)) continue;
-    if (
-      /^(CONNECT(ION)?_\w+|57P0[1-5]|ECONN\w+|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|EPIPE|25P03)$/.test(
-        String(e.code),
-      )
-    )
-      return true;
+    if ("syscall" in e || /^(CONNECT(ION)?_\w+|57P0[1-5]|25P03)$/.test(String(e.code))) return true;
   }
   return false;
 }
