@@ -37,7 +37,7 @@ for (const usageDurability of ["batched", "strict"] as const) {
   });
 }
 
-test("over TLS statements run, an idle connection stays, and one that says nothing is cut", async (t) => {
+test("over TLS statements run, and an idle connection stays", async (t) => {
   const { url } = await startPgBouncer(t, await createTestDatabase(), pem);
   let closed = 0;
   const client = connect(
@@ -49,17 +49,5 @@ test("over TLS statements run, an idle connection stays, and one that says nothi
     await sleep(600);
   }
   assert.equal(closed, 0);
-  // Through the pooler no statement timeout is set: from here it looks as if the database were gone.
-  await assert.rejects(client`SELECT pg_sleep(60)`);
-  await assert.rejects(client.begin(async (tx) => tx`SELECT pg_sleep(60)`));
-  // What was sent as it was being cut fails too.
-  await until(
-    () =>
-      client`SELECT 1 AS n`.then(
-        ([row]) => row?.n as number,
-        () => 0,
-      ),
-    Boolean,
-  );
   await client.end({ timeout: 1 });
 });
