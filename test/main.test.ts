@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { hasCurl, runCurl, runGrpcurl } from "./harness/commands.ts";
+import { pem } from "./harness/pem.ts";
 import { createTestDatabase, databaseUrl, openSql } from "./harness/postgres.ts";
 import { noteSecret } from "./harness/secrets.ts";
 import {
@@ -352,27 +353,6 @@ test("a data directory that is a file is named, with the embedded database or wi
   const { DATABASE_URL = "" } = await onDatabase();
   await assertRefuses(t, { DATABASE_URL, LATCHKEY_DATA_DIR: join(file, "below") }, /LATCHKEY_DATA_DIR/);
 });
-
-// Self-signed, for localhost and 127.0.0.1, valid from 2020 to 2120. It guards nothing.
-const pem = {
-  key: `-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgyUCOfnSVGSDhTaH9
-M+5YmBwwCEhbCkyyphqO3oV/xzOhRANCAAT/b8Bg7T8oAKJSVRGlxb2rXUbLpLH0
-N0+wKmZ0OQbzkVgwtlfxGgSkTnyCo/b3086fD24S5e7/805OwmtOFmAD
------END PRIVATE KEY-----
-`,
-  cert: `-----BEGIN CERTIFICATE-----
-MIIBVjCB/KADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9z
-dDAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowFDESMBAGA1UEAwwJ
-bG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/2/AYO0/KACiUlUR
-pcW9q11Gy6Sx9DdPsCpmdDkG85FYMLZX8RoEpE58gqP299POnw9uEuXu//NOTsJr
-ThZgA6M9MDswGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMB0GA1UdDgQWBBSr
-u68Oe4Eeb80/nkTkFk+Myc99zzAKBggqhkjOPQQDAgNJADBGAiEAwbN4wWVFwhiM
-kw+ya/fK8cgA5648PX3gtNRJRnVer6QCIQDV0vaQ2eV0ahdoFeQQ99t4tvZtN7fR
-w9WvrxEwfgrrKQ==
------END CERTIFICATE-----
-`,
-};
 
 function pemFiles(content: { cert?: string; key?: string } = {}): { cert: string; key: string } {
   const directory = newDirectory();

@@ -13,7 +13,7 @@ export interface DialerOptions {
   connectTimeoutMs: number;
   /**
    * Milliseconds after which a connection is cut that was sent something and
-   * answers nothing; 0: never. Longer than any statement may take. A server whose
+   * answers nothing; 0, and under TLS: never. Longer than any statement may take. A server whose
    * machine is gone says no more: without this, TCP would try for a quarter of an hour.
    */
   silenceMs: number;
@@ -41,17 +41,18 @@ interface Watched {
 }
 
 const lookMs = 100;
+const ignore = (): void => {};
 /** The sockets of this whole process: what one of them finds out about a host concerns the others. */
 const watchedSockets = new Map<net.Socket, Watched>();
 let timer: NodeJS.Timeout | undefined;
 
-/** Looks at the bytes, since TLS lies over the sockets. */
+/** Looks at the bytes that came and went. */
 function look(): void {
   const now = performance.now();
   for (const [socket, watched] of watchedSockets) {
     const heard = socket.bytesRead !== watched.read;
     if (heard) watched.heardMs = now;
-    if (socket.destroyed) watchedSockets.delete(socket);
+    if (socket.destroyed || isUnderTls(socket)) watchedSockets.delete(socket);
     else if (heard || isIdle(socket, watched)) {
       watched.read = socket.bytesRead;
       watched.written = socket.bytesWritten;
@@ -73,13 +74,19 @@ function cutIdle({ place, quietSinceMs }: Watched): void {
   }
 }
 
+/** TLS has taken its listeners away. It does not survive that the socket below it is cut: the network has to find out by itself. */
+function isUnderTls(socket: net.Socket): boolean {
+  return !socket.listeners("error").includes(ignore);
+}
+
 function isIdle(socket: net.Socket, watched: Watched): boolean {
   return socket.bytesWritten === watched.written;
 }
 
 function cut(socket: net.Socket): void {
   watchedSockets.delete(socket);
-  socket.destroy(connectionError("CONNECTION_SILENT", "the database says nothing any more"));
+  // Without an error: postgres.js would send what comes between the error and the end, and never hear of it again.
+  socket.destroy();
 }
 
 export function createDialer(options: DialerOptions): Dialer {
@@ -90,7 +97,7 @@ export function createDialer(options: DialerOptions): Dialer {
     const place = await options.find();
     const socket = net.connect({ ...place, noDelay: true });
     // Until postgres.js listens itself, and after it has stopped to.
-    socket.on("error", () => {});
+    socket.on("error", ignore);
     for (const old of sockets) if (old.destroyed) sockets.delete(old);
     sockets.add(socket);
     try {
@@ -133,7 +140,8 @@ export function connectionError(code: string, message: string): Error {
 
 /** A socket that fails once postgres.js has put its first bytes on the way: what it still held back would block it for good. */
 function failing(error: unknown): net.Socket {
-  const socket = new net.Socket();
+  // What is written must not fail first, with an error that says less.
+  const socket = Object.assign(new net.Socket(), { write: () => true });
   socket.on("error", () => {});
   const failure =
     error instanceof Error && error.name === "AbortError"

@@ -61,20 +61,19 @@ function refusing(tx: postgres.TransactionSql, check: () => void): postgres.Tran
   });
 }
 
-const lossCode =
-  /^(CONNECT(ION)?_\w+|57P0[1-5]|08\w{3}|ECONN\w+|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|EPIPE|25P03)$/;
+const lossCode = /^(CONNECT(ION)?_\w+|57P0[1-5]|08\w{3}|25P03)$/;
+const networkCall = /^(connect|read|write|shutdown|getaddrinfo)$/;
 
 /**
  * Whether an error is of a connection that was lost or could not be had: postgres.js'
- * own codes, the network's, and those with which Postgres ends a session or lets none
- * begin.
+ * own codes, whatever the network says, and those with which Postgres ends a session
+ * or lets none begin.
  */
 export function isLoss(error: unknown): boolean {
   for (let e = error; e instanceof Error; e = e.cause) {
     if (!("code" in e)) continue;
     if (lossCode.test(String(e.code)) || ("severity" in e && e.severity === "FATAL")) return true;
-    // Of a unix socket that is not there.
-    if (e.code === "ENOENT" && "syscall" in e && e.syscall === "connect") return true;
+    if ("syscall" in e && networkCall.test(String(e.syscall))) return true;
   }
   return false;
 }

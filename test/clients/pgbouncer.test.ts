@@ -1,6 +1,9 @@
 /** Behind the real PgBouncer in transaction mode, with LISTEN on its own direct address. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { connect } from "../../src/db/client.ts";
+import { pem } from "../harness/pem.ts";
 import { startPgBouncer } from "../harness/pgbouncer.ts";
 import { createTestDatabase } from "../harness/postgres.ts";
 import { createUserAndKey, startServer } from "../harness/server.ts";
@@ -33,3 +36,18 @@ for (const usageDurability of ["batched", "strict"] as const) {
     );
   });
 }
+
+test("over TLS statements run, and an idle connection stays", async (t) => {
+  const { url } = await startPgBouncer(t, await createTestDatabase(), pem);
+  let closed = 0;
+  const client = connect(
+    { url: `${url}?sslmode=require` },
+    { max: 1, purpose: "tls", statementTimeoutMs: 1000, pooled: true, onClose: () => closed++ },
+  );
+  for (let n = 0; n < 5; n++) {
+    await client`SELECT pg_sleep(0.2)`;
+    await sleep(600);
+  }
+  assert.equal(closed, 0);
+  await client.end({ timeout: 1 });
+});

@@ -21,15 +21,16 @@ test("connections that go silent are replaced by themselves: verdicts, changes a
 
   const silentSinceMs = performance.now();
   proxy.silence();
+  const noticed = until(
+    () => server.isServing(),
+    (serving) => !serving,
+  );
   const making = make("meanwhile");
   for (const token of server.unseen) {
     const code = await server.probe(token);
     assert.ok([letIn, "Unavailable"].includes(code), code);
   }
-  await until(
-    () => server.isServing(),
-    (serving) => !serving,
-  );
+  await noticed;
   await until(
     async () => [await server.isServing(), await server.probe(server.unseen[0] ?? "")],
     ([serving, code]) => serving === true && code === letIn,

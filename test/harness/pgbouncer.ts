@@ -18,7 +18,11 @@ export interface PgBouncer {
 }
 
 /** Starts PgBouncer in transaction mode before a database. Needs Debian's package of that name. */
-export async function startPgBouncer(t: TestContext, databaseUrl: string): Promise<PgBouncer> {
+export async function startPgBouncer(
+  t: TestContext,
+  databaseUrl: string,
+  tls?: { cert: string; key: string },
+): Promise<PgBouncer> {
   assert.equal(
     spawnSync("pgbouncer", ["--version"]).status,
     0,
@@ -43,8 +47,13 @@ auth_type = trust
 auth_file = ${users}
 pool_mode = transaction
 default_pool_size = 3
-`,
+${tls === undefined ? "" : `client_tls_sslmode = require\nclient_tls_cert_file = ${directory}/cert\nclient_tls_key_file = ${directory}/key\n`}`,
   );
+  if (tls !== undefined) {
+    for (const name of ["cert", "key"] as const) {
+      writeFileSync(join(directory, name), tls[name], { mode: 0o644 });
+    }
+  }
   for (const path of [directory, users, settings]) chmodSync(path, 0o755);
   // Only the database's own user reaches its socket.
   const owner = execFileSync("stat", ["-c", "%U", socketDirectory], { encoding: "utf8" }).trim();
