@@ -209,27 +209,39 @@ test("while no worker is up the port stays, and connections wait for one", async
   for (const answer of answers) assert.ok(!(answer instanceof ConnectError), String(answer));
 });
 
-/** What the primary has said so far of the waits before it starts another worker. */
-function waitsOf(world: World): () => number[] {
+/** What the primary has said so far of workers that ended: when, and how long it waits before it starts another. */
+function endsOf(world: World): () => { atMs: number; waitMs: number }[] {
   let stderr = "";
   world.child.stderr?.on("data", (text: string) => {
     stderr += text;
   });
-  return () => [...stderr.matchAll(/another starts in (\d+) ms/g)].map(([, ms]) => Number(ms));
+  return () =>
+    [...stderr.matchAll(/"time":(\d+),.*another starts in (\d+) ms/g)].map(([, time, wait]) => ({
+      atMs: Number(time),
+      waitMs: Number(wait),
+    }));
 }
 
 test("a worker that dies at each start is started less and less often, until it lives", async (t) => {
   const world = await start(t);
-  const waits = waitsOf(world);
+  const ends = endsOf(world);
   const [, survivor = 0] = workersOf(world);
   await until(
     () => {
       for (const pid of workersOf(world)) if (pid !== survivor) process.kill(pid, "SIGKILL");
-      return waits();
+      return ends();
     },
     (found) => found.length >= 4,
   );
-  assert.deepEqual(waits().slice(0, 4), [0, 250, 500, 1000]);
+  const found = ends().slice(0, 4);
+  assert.deepEqual(
+    found.map(({ waitMs }) => waitMs),
+    [0, 250, 500, 1000],
+  );
+  for (const [i, { atMs, waitMs }] of found.slice(0, -1).entries()) {
+    // Timers may be a millisecond early.
+    assert.ok((found[i + 1]?.atMs ?? 0) - atMs >= waitMs - 1, `it did not wait ${waitMs} ms`);
+  }
   await connection(t, world.url, secretKey)();
   await until(
     () => workersOf(world),
@@ -239,7 +251,7 @@ test("a worker that dies at each start is started less and less often, until it 
 
 test("a worker that finds no database is tried again until there is one, while the other is up", async (t) => {
   const world = await start(t);
-  const waits = waitsOf(world);
+  const ends = endsOf(world);
   const name = new URL(world.databaseUrl).pathname.slice(1);
   const admin = openSql(databaseUrl(world.databaseUrl, "postgres"));
   const allow = (allowed: boolean) => admin.unsafe(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${allowed}`);
@@ -247,7 +259,7 @@ test("a worker that finds no database is tried again until there is one, while t
   await allow(false);
   try {
     process.kill(victim, "SIGKILL");
-    await until(waits, (found) => found.length >= 2);
+    await until(ends, (found) => found.length >= 2);
   } finally {
     await allow(true);
     await admin.end();
