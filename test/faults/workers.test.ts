@@ -58,12 +58,14 @@ async function start(t: TestContext, env: Record<string, string> = {}): Promise<
 }
 
 /** Loads of one connection each, as gRPC clients have them, with a key each. */
-async function startLoads({ url, staff }: World, n: number) {
+async function startLoads(t: TestContext, { url, staff }: World, n: number) {
   const keys = await Promise.all(Array.from({ length: n }, (_, i) => createUserAndKey(staff, `client-${i}`)));
   return keys.map(({ apiKeyId, token, userId }) => {
     const messages = new Set<string>();
     const onResult = ({ error }: CallResult) => error && messages.add(error.message);
     const load = startLoad({ urls: [url], tokens: [token], clients: 4, userId, onResult });
+    // A test that fails ends all the same.
+    t.after(() => void load.stop());
     const sum = (numbers: Map<string, number>) => [...numbers.values()].reduce((a, b) => a + b, 0);
     return {
       apiKeyId,
@@ -100,7 +102,7 @@ async function assertCounted(loads: Loads, { counted }: Pick<World, "counted">):
 
 test("kill -9 of a worker under load: it is replaced, the others' connections do not notice, and strict counts every answer", async (t) => {
   const world = await start(t, { LATCHKEY_USAGE_DURABILITY: "strict" });
-  const loads = await startLoads(world, 6);
+  const loads = await startLoads(t, world, 6);
   await goOn(loads, 10);
   const [victim = 0, survivor = 0] = workersOf(world);
   process.kill(victim, "SIGKILL");
@@ -120,7 +122,7 @@ test("kill -9 of a worker under load: it is replaced, the others' connections do
 
 test("SIGTERM under load: every call that was answered is counted, none is cut off, and the exit status is 0", async (t) => {
   const world = await start(t);
-  const loads = await startLoads(world, 6);
+  const loads = await startLoads(t, world, 6);
   await goOn(loads, 10);
   world.child.kill("SIGTERM");
   const { code, stderr } = await world.exited;
@@ -137,7 +139,7 @@ test("SIGTERM under load: every call that was answered is counted, none is cut o
 
 test("kill -9 of the primary: no worker goes on serving, and what they had answered is counted", async (t) => {
   const world = await start(t, { LATCHKEY_SHUTDOWN_TIMEOUT_MS: "2000" });
-  const loads = await startLoads(world, 6);
+  const loads = await startLoads(t, world, 6);
   await goOn(loads, 10);
   const workers = workersOf(world);
   assert.equal(workers.length, 2);
@@ -158,7 +160,7 @@ test("kill -9 of the primary: no worker goes on serving, and what they had answe
 
 test("a worker that is asked to stop finishes what it has, loses nothing, and is replaced", async (t) => {
   const world = await start(t);
-  const loads = await startLoads(world, 4);
+  const loads = await startLoads(t, world, 4);
   await goOn(loads, 10);
   const [asked = 0] = workersOf(world);
   process.kill(asked, "SIGTERM");
