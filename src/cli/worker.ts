@@ -64,7 +64,7 @@ process.on("message", (message: ToWorker, socket: Socket | undefined) => {
   else take(message.id, socket);
 });
 // Whatever became of the primary: nobody would stop this worker, nor bring it connections.
-process.on("disconnect", () => stop(0));
+process.on("disconnect", () => stop(Number(process.exitCode ?? 0)));
 process.on("SIGTERM", () => stop(0));
 // A terminal sends it to all at once; that all stop is the primary's to say.
 process.on("SIGINT", () => {});

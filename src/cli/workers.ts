@@ -94,12 +94,13 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
       serialization: "advanced",
     });
     const ended = new Promise<number | null>((resolve) => {
-      worker.once("error", () => resolve(1));
+      worker.on("error", () => resolve(1));
       worker.once("exit", resolve);
     });
     let readyAtMs: number | undefined;
     worker.on("message", (message: FromWorker) => {
-      if (message.kind === "ready") {
+      // One that was told to stop before it was ready says so all the same.
+      if (message.kind === "ready" && !stopping) {
         readyAtMs = performance.now();
         connections.add(worker);
         onReady();
@@ -108,12 +109,12 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
         onFailed(new WorkerStartError(message.message));
       } else heed(worker, message);
     });
-    // Not by "disconnect", which never comes while a socket is on its way. And not at once: what it said
-    // last may be unread until the event loop has been round.
-    void ended.then(() => setImmediate(() => setImmediate(() => connections.remove(worker))));
     running.set(worker, ended);
     tell(worker, { kind: "start", config: workerConfig });
 
+    // Not by "disconnect", which never comes while a socket is on its way. And not at once: what it said
+    // last may be unread until the event loop has been round.
+    void ended.then(() => setImmediate(() => setImmediate(() => connections.remove(worker))));
     void ended.then((code) => {
       running.delete(worker);
       if (stopping) return;

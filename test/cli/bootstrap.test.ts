@@ -107,7 +107,7 @@ for (const [what, args, message] of [
   ["bootstrap with a stray word", ["bootstrap", "ada"], /ada/],
   ["an unknown command", ["frobnicate"], /frobnicate is no command/],
   ["serve with a stray word", ["serve", "now"], /serve now is no command/],
-  ["an unknown option", ["--frobnicate"], /--frobnicate is no command/],
+  ["an unknown option", ["--frobnicate"], /--frobnicate/],
 ] as const) {
   test(`${what} exits with 2, says what is wrong and how it is used`, async () => {
     // A database that cannot be reached: what is wrong with the command is found before.
