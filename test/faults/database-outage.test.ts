@@ -66,7 +66,7 @@ test("a restart of Postgres under load: known keys go on for maxStalenessMs, unk
   );
 });
 
-test("pg_terminate_backend of every session, again and again under load: known keys notice nothing, all is counted", async (t) => {
+test("pg_terminate_backend of every session, again and again under load: keys are never called unknown, all is counted", async (t) => {
   const postgres = await startOwnPostgres(t);
   const server = await startUnderLoad(t, postgres.url);
   const admin = openSql(postgres.directUrl);
