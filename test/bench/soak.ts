@@ -11,7 +11,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -40,6 +40,8 @@ if (!(minutes > 0 && minutes <= 24 * 60 && callsPerS > 0 && sampleS > 0)) {
 }
 
 const directory = mkdtempSync(join(tmpdir(), "latchkey-soak-"));
+// As root, the database runs as another user, who must come through: else its data would lie elsewhere.
+chmodSync(directory, 0o711);
 const dataDir = join(directory, "data");
 const heapDir = join(directory, "heap");
 mkdirSync(heapDir);

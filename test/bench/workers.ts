@@ -10,7 +10,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -42,6 +42,8 @@ const [workers, rounds, seconds, connections] = [
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 const directory = mkdtempSync(join(tmpdir(), "latchkey-bench-"));
+// As root, the database runs as another user, who must come through: else its data would lie elsewhere.
+chmodSync(directory, 0o711);
 const embedded = process.env.DATABASE_URL
   ? undefined
   : await startEmbeddedPostgres({ dataDir: join(directory, "data") });
