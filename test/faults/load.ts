@@ -1,5 +1,7 @@
 /** Clients that call GetUser again and again, over gRPC unless told otherwise, until they are stopped. */
+
 import { randomUUID } from "node:crypto";
+import { after } from "node:test";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
@@ -42,6 +44,12 @@ export interface Load {
   stop(): Promise<void>;
 }
 
+/** Those that a test which failed has left running: its file would never end. */
+const left = new Set<() => void>();
+after(() => {
+  for (const end of left) end();
+});
+
 export function startLoad(options: LoadOptions): Load {
   const answered = new Map<string, number>();
   const failed = new Map<string, number>();
@@ -73,12 +81,17 @@ export function startLoad(options: LoadOptions): Load {
     }
   }
 
+  const end = () => {
+    running = false;
+  };
+  left.add(end);
   const clients = Array.from({ length: options.clients }, run);
   return {
     answered,
     failed,
     async stop() {
-      running = false;
+      end();
+      left.delete(end);
       await Promise.all(clients);
     },
   };

@@ -10,7 +10,7 @@ export async function lookups({ sql }: Fleet): Promise<number> {
   const [row] = await sql`
     SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements
     WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND query LIKE 'select "api_keys"."id", "users"."id"%'`;
+      AND query LIKE '%"api_keys"."hash" = ANY%'`;
   return row?.calls as number;
 }
 
