@@ -272,7 +272,13 @@ async function rowsOf(requestId: string, count: number) {
   return rows.map((row) => ({ ...row }));
 }
 
+let settlings = 0;
+
+/** What is counted for a key, all calls that have ended included: they are committed in their order. */
 async function countOf(name: string): Promise<number> {
+  const requestId = `settle-${settlings++}`;
+  await latchkey.asStaff.users.getUser({ userId: 1n }, { headers: { "x-request-id": requestId } });
+  await rowsOf(requestId, 1);
   const [row] = await latchkey.sql`
     SELECT request_count::int AS n FROM api_key_usage WHERE api_key_id = ${keys[name]?.apiKeyId ?? ""}`;
   return row?.n;
