@@ -42,8 +42,10 @@ interface Pending {
 }
 
 const retryMs = { first: 50, most: 1000 };
-/** So often is a row that stands alone refused and tried again, before it is dropped. */
-const refusalsOfRow = 3;
+/** Postgres' state for a row whose partition was attached while it was on its way to the default one. */
+const wrongPartition = "23514";
+/** So often in a row a batch is tried again for it, before its rows are suspected. */
+const maxMisses = 3;
 /** A commit that takes longer counts as failed. It may yet succeed: the batch's number keeps it from counting twice. */
 const writeTimeoutMs = 10_000;
 
@@ -94,7 +96,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     rowless = emptyTotals();
     const number = ++batchNumber;
     let withRows = true;
-    let refusals = 0;
+    let misses = 0;
     for (let waitMs = retryMs.first; ; ) {
       inBatch = taken.length;
       const calls = taken.map(({ call }) => call);
@@ -103,11 +105,12 @@ export function createRecorder(options: RecorderOptions): Recorder {
         await within(writeTimeoutMs, options.write(batch));
         break;
       } catch (error) {
+        // The next try finds the partition.
+        if (sqlState(error) === wrongPartition && ++misses <= maxMisses) continue;
         if (isAboutTheData(error) && withRows && taken.length > 0) {
-          // Half of it, until the row that is refused stands alone. That one is tried again: a row is also
-          // refused where the partition that it belongs to was attached meanwhile (23514), and then not again.
+          // Half of it, until the row that is refused stands alone.
           if (taken.length > 1) pending.unshift(...taken.splice(Math.ceil(taken.length / 2)));
-          else if (++refusals > refusalsOfRow) withRows = false;
+          else withRows = false;
           continue;
         }
         if (!failing) options.onError("usage cannot be written; it is kept and tried again", error);
