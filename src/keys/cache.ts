@@ -62,6 +62,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const misses = new LRUCache<string, true>({ max: maxMisses, ttl: missTtlMs });
   const hashesByKey = new Map<string, string>();
   const hashesByUser = new Map<bigint, Set<string>>();
+  let databaseUp = true;
   let staff: { user: StaffUser | undefined } | undefined;
   let imported: boolean | undefined;
   let readingImported: Promise<boolean> | undefined;
@@ -94,7 +95,6 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     if (ofUser?.size === 0) hashesByUser.delete(grant.userId);
   }
 
-  let databaseUp = true;
   fence.onDatabaseUp((up) => {
     databaseUp = up;
   });

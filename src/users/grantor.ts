@@ -16,9 +16,6 @@ const messages = {
     "making a user staff needs a credential that is not limited itself: a key without allowed methods, allowed addresses and expiry",
 };
 
-/** The id of no key. */
-const noKey = "00000000-0000-0000-0000-000000000000";
-
 /** The caller's credential does not suffice, or no longer does. */
 export class CredentialRefusedError extends Error {
   override name = "CredentialRefusedError";
@@ -68,7 +65,7 @@ export async function checkStillStaff(tx: Executor, actor: Actor, changedId: big
       hasKey: sql<boolean>`${apiKeys.revokedAt} IS NULL AND coalesce(${apiKeys.expiresAt} > clock_timestamp(), ${apiKeys.id} IS NOT NULL)`,
     })
     .from(users)
-    .leftJoin(apiKeys, eq(apiKeys.id, actor.apiKeyId ?? noKey))
+    .leftJoin(apiKeys, actor.apiKeyId === undefined ? sql`false` : eq(apiKeys.id, actor.apiKeyId))
     .where(eq(users.id, actor.userId));
   const ended = !user?.isActive || (actor.apiKeyId !== undefined && !user.hasKey);
   if (ended) throw new CredentialRefusedError("ended");
