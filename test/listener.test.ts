@@ -12,26 +12,9 @@ import grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
 import { createListener, type Listener, type ListenerOptions } from "../src/listener.ts";
 import { refuseBody } from "../src/request-body.ts";
+import { pem } from "./harness/pem.ts";
 
-// Self-signed, for localhost and 127.0.0.1, valid from 2020 to 2120. It guards nothing.
-const KEY = `-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgyUCOfnSVGSDhTaH9
-M+5YmBwwCEhbCkyyphqO3oV/xzOhRANCAAT/b8Bg7T8oAKJSVRGlxb2rXUbLpLH0
-N0+wKmZ0OQbzkVgwtlfxGgSkTnyCo/b3086fD24S5e7/805OwmtOFmAD
------END PRIVATE KEY-----
-`;
-const CERT = `-----BEGIN CERTIFICATE-----
-MIIBVjCB/KADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9z
-dDAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowFDESMBAGA1UEAwwJ
-bG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE/2/AYO0/KACiUlUR
-pcW9q11Gy6Sx9DdPsCpmdDkG85FYMLZX8RoEpE58gqP299POnw9uEuXu//NOTsJr
-ThZgA6M9MDswGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMB0GA1UdDgQWBBSr
-u68Oe4Eeb80/nkTkFk+Myc99zzAKBggqhkjOPQQDAgNJADBGAiEAwbN4wWVFwhiM
-kw+ya/fK8cgA5648PX3gtNRJRnVer6QCIQDV0vaQ2eV0ahdoFeQQ99t4tvZtN7fR
-w9WvrxEwfgrrKQ==
------END CERTIFICATE-----
-`;
-const TLS = { tls: { cert: CERT, key: KEY } };
+const TLS = { tls: pem };
 const MEGABYTE = 1024 * 1024;
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void;
@@ -99,7 +82,7 @@ function connect(t: TestContext, port: number): Socket {
 }
 
 function session(t: TestContext, origin: string, options: http2.SecureClientSessionOptions = {}) {
-  const client = http2.connect(origin, { ca: CERT, ...options });
+  const client = http2.connect(origin, { ca: pem.cert, ...options });
   client.on("error", () => {});
   t.after(() => client.destroy());
   return client;
@@ -121,7 +104,7 @@ async function request2(client: ClientHttp2Session, headers: http2.OutgoingHttpH
 }
 
 async function request1(module: typeof http | typeof https, options: https.RequestOptions, body?: Readable) {
-  const outgoing = module.request({ host: "127.0.0.1", ca: CERT, ...options });
+  const outgoing = module.request({ host: "127.0.0.1", ca: pem.cert, ...options });
   outgoing.on("error", () => {}); // once it was answered, the rest of an upload may fail
   if (body === undefined) outgoing.end();
   else body.on("error", () => {}).pipe(outgoing);
@@ -231,7 +214,7 @@ for (const { name, version, encrypted, call } of protocols) {
 
 for (const [name, credentials] of [
   ["plain text", grpc.credentials.createInsecure()],
-  ["TLS", grpc.credentials.createSsl(Buffer.from(CERT))],
+  ["TLS", grpc.credentials.createSsl(Buffer.from(pem.cert))],
 ] as const) {
   test(`grpc-js is served over ${name}`, async (t) => {
     const { port } = await start(
@@ -333,7 +316,7 @@ test("a TLS handshake that fails ends that connection only", async (t) => {
   const socket = connect(t, port);
   socket.write(Buffer.concat([Buffer.from([0x16, 3, 1, 0, 64]), Buffer.alloc(64, 0xff)]));
   await received(socket);
-  const stranger = tls.connect({ port, host: "127.0.0.1", ca: CERT, ALPNProtocols: ["smtp"] });
+  const stranger = tls.connect({ port, host: "127.0.0.1", ca: pem.cert, ALPNProtocols: ["smtp"] });
   await assert.rejects(once(stranger, "secureConnect"));
   await until(() => listener.connections === 0);
   assert.equal((await request1(https, { port, ...ALPN1 })).status, 200);
@@ -417,7 +400,7 @@ test("HTTP/2 clients that close their side leave no session behind", async (t) =
   const { port, listener } = await start(t, describe, TLS);
   const hello = Buffer.concat([Buffer.from(PREFACE), frame(FRAME.SETTINGS, 0, 0)]);
   const plain = connect(t, port);
-  const secure = tls.connect({ port, host: "127.0.0.1", ca: CERT, ALPNProtocols: ["h2"] });
+  const secure = tls.connect({ port, host: "127.0.0.1", ca: pem.cert, ALPNProtocols: ["h2"] });
   t.after(() => secure.destroy());
   for (const socket of [plain, secure]) socket.write(hello);
   await until(() => listener.sessions === 2);
@@ -486,7 +469,7 @@ test("close does not wait for a client that stops within its headers, or never a
   const { listener, port, accepted } = await start(t, describe, TLS);
   const half = connect(t, port);
   half.write("GET / HTTP/1.1\r\nho");
-  const mute = tls.connect({ port, host: "127.0.0.1", ca: CERT, ALPNProtocols: ["http/1.1"] });
+  const mute = tls.connect({ port, host: "127.0.0.1", ca: pem.cert, ALPNProtocols: ["http/1.1"] });
   mute.on("error", () => {});
   await once(mute, "secureConnect");
   await until(() => accepted.length === 2 && accepted.every((socket) => socket.bytesRead > 0));

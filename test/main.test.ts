@@ -1,20 +1,21 @@
 /** The process: what it prints, how it ends, and what it says where it cannot start. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import net, { type AddressInfo, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { hasCurl, runCurl, runGrpcurl } from "./harness/commands.ts";
 import { pem } from "./harness/pem.ts";
-import { createTestDatabase, databaseUrl, openSql } from "./harness/postgres.ts";
+import { databaseUrl, openSql } from "./harness/postgres.ts";
 import { noteSecret } from "./harness/secrets.ts";
 import {
   clientsOf,
   connectTransport,
   createUserAndKey,
+  newDirectory,
+  onDatabase,
   type ServerProcess,
   secretKey,
   spawnMain,
@@ -22,18 +23,7 @@ import {
 } from "./harness/server.ts";
 import { until } from "./harness/until.ts";
 
-const newDirectory = () => mkdtempSync(join(tmpdir(), "latchkey-data-"));
 const password = noteSecret("hunter2-is-no-password");
-
-/** The settings of a server on a test database. */
-async function onDatabase(env: Record<string, string> = {}): Promise<Record<string, string>> {
-  return {
-    DATABASE_URL: await createTestDatabase(),
-    LATCHKEY_DATA_DIR: newDirectory(),
-    LATCHKEY_SECRET_KEY: noteSecret(secretKey),
-    ...env,
-  };
-}
 
 /** Starts a server that does not outlive the test. */
 async function start(t: TestContext, env: Record<string, string>): Promise<ServerProcess> {

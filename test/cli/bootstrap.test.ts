@@ -1,15 +1,10 @@
 /** `latchkey bootstrap` and the command line around it: output, errors and exit status. */
 import assert from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import { ApiKeyType } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
-import { clientsOf, connectTransport, spawnMain, spawnServer } from "../harness/server.ts";
-
-const newDirectory = () => mkdtempSync(join(tmpdir(), "latchkey-data-"));
+import { clientsOf, connectTransport, newDirectory, spawnMain, spawnServer } from "../harness/server.ts";
 
 /** A production environment on a database of its own. */
 async function production(): Promise<{ DATABASE_URL: string } & Record<string, string>> {

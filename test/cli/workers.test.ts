@@ -1,27 +1,22 @@
 /** `--workers N`: what it takes, what it says, how it starts and ends. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import net, { type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { createTestDatabase, openSql } from "../harness/postgres.ts";
+import { openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
-import { clientsOf, connectTransport, secretKey, spawnMain, spawnServer } from "../harness/server.ts";
+import {
+  clientsOf,
+  connectTransport,
+  newDirectory,
+  onDatabase,
+  spawnMain,
+  spawnServer,
+} from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 import { workersOf } from "../harness/workers.ts";
-
-const newDirectory = () => mkdtempSync(join(tmpdir(), "latchkey-data-"));
-
-async function onDatabase(env: Record<string, string> = {}): Promise<Record<string, string>> {
-  return {
-    DATABASE_URL: await createTestDatabase(),
-    LATCHKEY_DATA_DIR: newDirectory(),
-    LATCHKEY_SECRET_KEY: noteSecret(secretKey),
-    ...env,
-  };
-}
 
 function run(t: TestContext, args: string[], env: Record<string, string>) {
   const { child, exited } = spawnMain(args, env);

@@ -1,8 +1,5 @@
 /** Server processes on one database, which tests may harm. */
 import { randomUUID } from "node:crypto";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type postgres from "postgres";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
@@ -11,6 +8,7 @@ import {
   clientsOf,
   connectTransport,
   createUserAndKey,
+  newDirectory,
   type ServerProcess,
   secretKey,
   spawnServer,
@@ -56,7 +54,7 @@ export async function startFleet(size: number, env: Record<string, string> = {})
       const server = await spawnServer({
         DATABASE_URL: databaseUrl,
         LATCHKEY_SECRET_KEY: secretKey,
-        LATCHKEY_DATA_DIR: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+        LATCHKEY_DATA_DIR: newDirectory(),
         ...env,
         ...own,
       });

@@ -117,7 +117,10 @@ test("sent again, unknown tokens make no statement", async () => {
 });
 
 /** Runs while no look-up is answered, as on a database that is very slow; then all are. */
-async function whileLookupsWait(run: (release: () => void) => Promise<void>): Promise<void> {
+async function whileLookupsWait(
+  sql: postgres.Sql,
+  run: (release: () => void) => Promise<void>,
+): Promise<void> {
   const released = Promise.withResolvers<void>();
   const locked = Promise.withResolvers<void>();
   const lock = sql.begin(async (tx) => {
@@ -144,7 +147,7 @@ test("while look-ups wait, a flood is told to try again; good keys from elsewher
   let good: string[] = [];
   let late = "";
   const session = connect(target.url);
-  await whileLookupsWait(async (release) => {
+  await whileLookupsWait(sql, async (release) => {
     target.callers.resume();
     const refused = Promise.withResolvers<void>();
     const flooding = flood({
@@ -186,26 +189,20 @@ test("credentials that wait hold a quarter of the room for calls at most: keys i
     LATCHKEY_CACHE_MAX_STALENESS_MS: "20000",
   });
   const smallSql = openSql(small.databaseUrl);
-  const released = Promise.withResolvers<void>();
-  const locked = Promise.withResolvers<void>();
-  const lock = smallSql.begin(async (tx) => {
-    await tx`LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE`;
-    locked.resolve();
-    await released.promise;
+  let ended = new Map<string, number>();
+  await whileLookupsWait(smallSql, async (release) => {
+    small.callers.resume();
+    const flooding = flood({
+      url: small.url,
+      connections: 2,
+      streams: 200,
+      calls: 3000,
+      token: createUnknownToken,
+    });
+    await small.callers.callMore(200);
+    release();
+    ended = await flooding;
   });
-  await locked.promise;
-  small.callers.resume();
-  const flooding = flood({
-    url: small.url,
-    connections: 2,
-    streams: 200,
-    calls: 3000,
-    token: createUnknownToken,
-  });
-  await small.callers.callMore(200);
-  released.resolve();
-  const ended = await flooding;
-  await lock;
   await smallSql.end();
   small.callers.pause();
   const { calls: answered, errors, p99Ms } = small.callers.report();

@@ -1,8 +1,6 @@
 /** A server process under load whose database is about to suffer, and the balance of its calls afterwards. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -15,6 +13,7 @@ import {
   clientsOf,
   connectTransport,
   createUserAndKey,
+  newDirectory,
   type ServerProcess,
   secretKey,
   spawnServer,
@@ -73,7 +72,7 @@ export async function startUnderLoad(
   const server = await spawnServer({
     DATABASE_URL: databaseUrl,
     LATCHKEY_SECRET_KEY: noteSecret(secretKey),
-    LATCHKEY_DATA_DIR: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+    LATCHKEY_DATA_DIR: newDirectory(),
     ...env,
   });
   let stderr = "";

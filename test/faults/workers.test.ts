@@ -1,8 +1,5 @@
 /** Several instances on one port: what the end of one, or of all, does to clients and counts. */
 import assert from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
@@ -13,6 +10,7 @@ import {
   clientsOf,
   connectTransport,
   createUserAndKey,
+  newDirectory,
   type ServerProcess,
   secretKey,
   spawnServer,
@@ -33,7 +31,7 @@ async function start(t: TestContext, env: Record<string, string> = {}): Promise<
   const server = await spawnServer({
     DATABASE_URL: url,
     LATCHKEY_SECRET_KEY: noteSecret(secretKey),
-    LATCHKEY_DATA_DIR: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+    LATCHKEY_DATA_DIR: newDirectory(),
     LATCHKEY_WORKERS: "2",
     ...env,
   });

@@ -1,10 +1,10 @@
 /** Servers for tests: in this process, or one of their own. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { appendFileSync, mkdtempSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
-import { createClient, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import type postgres from "postgres";
 import { type Config, withDefaults } from "../../src/config.ts";
@@ -17,6 +17,7 @@ import { UserAdminService } from "../../src/gen/latchkey/v1/user_admin_service_p
 import { createServer, type Server, type ServerOptions } from "../../src/server.ts";
 import { createTestDatabase, openSql } from "./postgres.ts";
 import { logFile, noteSecret } from "./secrets.ts";
+import { until } from "./until.ts";
 
 export const secretKey = "sk_test_0123456789abcdef";
 
@@ -56,7 +57,7 @@ export async function startServer(
   const config = withDefaults({
     port: 0,
     secretKey: options.acceptSecretKey === false ? undefined : noteSecret(secretKey),
-    dataDir: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+    dataDir: newDirectory(),
     ...options,
     databaseUrl,
   });
@@ -125,6 +126,45 @@ export async function createUserAndKey(
     create(CreateApiKeyRequestSchema, { userId: user.id, name: `key of ${username}` }),
   );
   return { userId: user.id, apiKeyId: apiKey?.id ?? "", token: noteSecret(token) };
+}
+
+/**
+ * Clients with a new key of a user. Waits until the secret key signs in as a user that
+ * there is: whom it signed in as may have been deleted a moment ago.
+ */
+export async function clientsOfOwnKey(server: TestServer, userId: bigint): Promise<Clients> {
+  const create = () => server.asStaff.keys.createApiKey({ userId, name: "own" });
+  const made = await until(
+    () =>
+      create().catch((error: unknown) => {
+        if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+        return undefined;
+      }),
+    (answer) => answer !== undefined,
+  );
+  return server.as(noteSecret(made?.token ?? ""));
+}
+
+const directories: string[] = [];
+process.on("exit", () => {
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+});
+
+/** A folder for the data of a server, deleted when the file of tests has ended. */
+export function newDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "latchkey-data-"));
+  directories.push(directory);
+  return directory;
+}
+
+/** The settings of a process on a new test database. */
+export async function onDatabase(env: Record<string, string> = {}): Promise<Record<string, string>> {
+  return {
+    DATABASE_URL: await createTestDatabase(),
+    LATCHKEY_DATA_DIR: newDirectory(),
+    LATCHKEY_SECRET_KEY: noteSecret(secretKey),
+    ...env,
+  };
 }
 
 export interface ServerProcess {

@@ -1,9 +1,6 @@
 /** latchkey.v1.AuditLogService over RPC: what each event tells, what each filter finds, and how it is paged. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
@@ -18,6 +15,7 @@ import {
   clientsOf,
   connectTransport,
   createUserAndKey,
+  newDirectory,
   secretKey,
   spawnMain,
   startServer,
@@ -197,7 +195,7 @@ test("changes by the secret key, through api.users too, tell its user, no key, a
 test("what the server and the bootstrap command do is told of nobody, from nowhere, by no request", async () => {
   const { code, stdout, stderr } = await spawnMain(["bootstrap", "--username", "booted"], {
     DATABASE_URL: latchkey.databaseUrl,
-    LATCHKEY_DATA_DIR: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+    LATCHKEY_DATA_DIR: newDirectory(),
   }).exited;
   assert.equal(code, 0, stderr);
   noteSecret(stdout.trim());

@@ -1,8 +1,5 @@
 /** Exact counts, whatever happens to the servers that count. */
 import assert from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createTestDatabase } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
@@ -10,6 +7,7 @@ import {
   clientsOf,
   connectTransport,
   createUserAndKey,
+  newDirectory,
   secretKey,
   spawnServer,
   startServer,
@@ -30,7 +28,7 @@ const spawn = (env: Record<string, string> = {}) =>
   spawnServer({
     DATABASE_URL: databaseUrl,
     LATCHKEY_SECRET_KEY: noteSecret(secretKey),
-    LATCHKEY_DATA_DIR: mkdtempSync(join(tmpdir(), "latchkey-data-")),
+    LATCHKEY_DATA_DIR: newDirectory(),
     ...env,
   });
 

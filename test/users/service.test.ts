@@ -8,6 +8,7 @@ import { noteSecret } from "../harness/secrets.ts";
 import {
   type Clients,
   clientsOf,
+  clientsOfOwnKey,
   connectTransport,
   createUserAndKey,
   startServer,
@@ -214,8 +215,7 @@ test("the last active staff user cannot be deleted, nor can the last two at once
       await own.sql`UPDATE users SET is_staff = true WHERE id = ${String(second.id)}`;
       // Each by a key of its own: the deletion of one must not be what refuses the other's call.
       const deletions = [BigInt(first?.id), second.id].map(async (userId) => {
-        const { token } = await own.asStaff.keys.createApiKey({ userId, name: "own" });
-        const { users } = own.as(noteSecret(token));
+        const { users } = await clientsOfOwnKey(own, userId);
         await users.getUser({ userId });
         return () => users.deleteUser({ userId });
       });

@@ -3,7 +3,13 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { noteSecret } from "../harness/secrets.ts";
-import { type Clients, createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import {
+  type Clients,
+  clientsOfOwnKey,
+  createUserAndKey,
+  startServer,
+  type TestServer,
+} from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
 const adminId = 1n;
@@ -224,8 +230,7 @@ test("however many staff users are demoted, disabled and deleted at once, one st
       // Each by a key of its own: the end of one must not be what refuses another's call.
       const ends = await Promise.all(
         ids.map(async (id, i) => {
-          const { token } = await own.asStaff.keys.createApiKey({ userId: id, name: "own" });
-          const clients = own.as(noteSecret(token));
+          const clients = await clientsOfOwnKey(own, id);
           await clients.admin.getUser({ id });
           return [
             () => setStaff(clients, id, false),
