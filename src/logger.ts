@@ -1,17 +1,22 @@
 /** The server's own log: what an operator reads, without what must not be there. */
-import type { FastifyServerOptions } from "fastify";
+import { type Logger, type LoggerOptions, pino } from "pino";
 import { createRedactor } from "./auth/token.ts";
 
-/**
- * Options for Fastify's logger. Lines are JSON, on standard error or the given
- * stream; tokens and the secret key are blotted out of them, whoever wrote them.
- */
-export function loggerOptions(options: {
+export interface LogOptions {
   level: string;
   tokenPrefix: string;
   secretKey: string | undefined;
+  /** Where the lines go; default: standard error. */
   stream?: { write(line: string): void };
-}): NonNullable<FastifyServerOptions["logger"]> {
+}
+
+/**
+ * Options for Fastify's logger. Lines are JSON; tokens and the secret key are blotted
+ * out of them, whoever wrote them.
+ */
+export function loggerOptions(
+  options: LogOptions,
+): LoggerOptions & { stream: { write(line: string): void } } {
   const redactTokens = createRedactor(options.tokenPrefix);
   // As it stands in a line: JSON writes some characters otherwise.
   const secretKey = JSON.stringify(options.secretKey)?.slice(1, -1);
@@ -26,6 +31,12 @@ export function loggerOptions(options: {
     serializers: { err: (error: unknown) => describeError(error) as never },
     stream: { write: (line) => void stream.write(redact(line)) },
   };
+}
+
+/** The same log for a process that serves nothing itself. */
+export function createLog(options: LogOptions): Logger {
+  const { stream, ...rest } = loggerOptions(options);
+  return pino(rest, stream);
 }
 
 interface ErrorDescription {

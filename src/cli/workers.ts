@@ -8,13 +8,14 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { AddressInfo } from "node:net";
 import { extname } from "node:path";
+import type { Logger } from "pino";
 import { developmentSecretKey } from "../auth/secret-key.ts";
 import type { Config } from "../config.ts";
 import { migrate } from "../db/migrate.ts";
 import { type OpenedDatabase, openDatabase, urlOf } from "../db/open.ts";
+import { createLog } from "../logger.ts";
 import { banner } from "./banner.ts";
 import { type Connections, createConnections } from "./connections.ts";
-import { createPrimaryLog, type PrimaryLog } from "./primary-log.ts";
 import { onProgress, stopOnce } from "./serve.ts";
 import type { FromWorker, ToWorker } from "./worker-messages.ts";
 
@@ -46,7 +47,7 @@ export async function serveWithWorkers(config: Config): Promise<void> {
   );
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop(0));
   process.on("uncaughtException", (error) => {
-    workers.log.error(`an error that nothing caught: stopping\n${error.stack}`);
+    workers.log.fatal({ err: error }, "an error that nothing caught: stopping");
     stop(1);
   });
   try {
@@ -67,7 +68,7 @@ export async function serveWithWorkers(config: Config): Promise<void> {
 }
 
 interface Workers {
-  readonly log: PrimaryLog;
+  readonly log: Logger;
   /** Resolves when all are ready; rejects as one says that it cannot start. */
   start(secretKey: string | undefined): Promise<void>;
   listen(): Promise<AddressInfo>;
@@ -78,7 +79,7 @@ interface Workers {
 }
 
 function createWorkers(config: Config, opened: OpenedDatabase): Workers {
-  const log = createPrimaryLog(config.logLevel);
+  const log = createLog({ ...config, level: config.logLevel });
   const connections = createConnections();
   const running = new Map<ChildProcess, Promise<number | null>>();
   let workerConfig = config;
@@ -150,7 +151,8 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
       await Promise.all(all);
       started = true;
     },
-    listen: () => listen(connections, config, (error) => log.error(`cannot accept: ${error.message}`)),
+    listen: () =>
+      listen(connections, config, (error) => log.error({ err: error }, "a connection could not be accepted")),
     async stop() {
       stopping = true;
       connections.close();
