@@ -75,6 +75,11 @@ async function tail(server: ServerProcess, token: string): Promise<Stream> {
   return { ended: drain() };
 }
 
+/** Within the stated bound, and as long again for the look at the database and the way to the client. */
+function assertInTime(untilEndedMs: readonly number[]): void {
+  for (const ms of untilEndedMs) assert.ok(ms <= 2 * maxStalenessMs, `a stream went on for ${ms} ms`);
+}
+
 async function committedAt(table: "api_keys" | "users", id: string): Promise<number> {
   const [row] = await fleet.sql`
     SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 * 1000 AS ms
@@ -110,6 +115,7 @@ for (const [what, end] of Object.entries(endings)) {
       }
     }
     t.diagnostic(`from the commit to the end of the stream: ${figures(untilEndedMs)}`);
+    assertInTime(untilEndedMs);
   });
 }
 
@@ -132,4 +138,5 @@ test("an instance that is cut off from the news ends the streams of a revoked ke
     assert.equal((await stays.ended).error?.code, Code.Unauthenticated);
   }
   t.diagnostic(`from the commit to the end of the stream: ${figures(untilEndedMs)}`);
+  assertInTime(untilEndedMs);
 });
