@@ -8,7 +8,6 @@ import type {
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Call, type CallRecorder, cannotCount } from "../auth/call.ts";
-import { refuseBody } from "../request-body.ts";
 import { type Admission, Place } from "./admission.ts";
 import { answerStream, answerUnary } from "./answer.ts";
 import { createDeadline, dropFarDeadline } from "./deadline.ts";
@@ -90,7 +89,6 @@ export function createStock(options: StockOptions): ServeStock {
       if (rpc.call !== undefined) reply.raw.setHeader("x-request-id", rpc.call.requestId);
       // Answers depend on who asks, which a cache that sees a GET would not know.
       reply.raw.setHeader("cache-control", "no-store");
-      if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
       // The answer waits in memory, and the RPC among those that run, for a client that may never take it.
       if (unary && options.maxUnaryMs > 0)
         givingUp = setTimeout(() => reply.raw.destroy(), options.maxUnaryMs);

@@ -3,7 +3,7 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import type { TLSSocket } from "node:tls";
 import type { ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
-import { discardRest, refuseBody } from "../../request-body.ts";
+import { discardRest } from "../../request-body.ts";
 import type { LeanAnswer } from "./lean-answer.ts";
 import { type LeanRequestHead, LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
 
@@ -77,7 +77,6 @@ export class Http1Rpc extends LeanRpc {
     const [req, res] = [this.#req, this.#res];
     if (res.destroyed || res.headersSent) return;
     if (!this.#isWhole && !req.complete) {
-      refuseBody(req, res);
       discardRest(req, res);
     }
     const headers: OutgoingHttpHeaders = {
