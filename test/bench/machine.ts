@@ -94,7 +94,7 @@ export function describeMachine(places: Places) {
   const [tool = ""] = execFileSync("h2load", ["--version"], { encoding: "utf8" }).split("\n");
   return {
     processor: cpus()[0]?.model ?? "unknown",
-    processors: availableParallelism(),
+    processors: cpus().length,
     kernel: readFileSync("/proc/sys/kernel/osrelease", "utf8").trim(),
     node: process.version,
     load: tool,

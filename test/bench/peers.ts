@@ -31,6 +31,10 @@ const all: readonly Peer[] = [
     ...{ id: "stock-sql", name: "connect-fastify, SELECT + UPDATE + INSERT", protocols: both },
     ...{ module: "connect-fastify", database: true, slow: true, options: { guard: "sql-guard" } },
   },
+  {
+    ...{ id: "stock-better-auth", name: "connect-fastify, better-auth's API keys", protocols: both },
+    ...{ module: "connect-fastify", database: true, slow: true, options: { guard: "better-auth-guard" } },
+  },
   latchkey("off", "Latchkey, everything off", { authEnabled: false, unrecorded: true }, 0),
   latchkey("auth", "Latchkey, authentication", { unrecorded: true }, 0),
   latchkey("batched", "Latchkey, authentication, counts and log", {}, 1),
