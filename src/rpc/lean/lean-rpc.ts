@@ -164,7 +164,7 @@ export abstract class LeanRpc implements ContextSource, Timed {
   protected bodyIsRead(body: Uint8Array, bytes: number): void {
     if (this.#phase !== reading) return;
     this.requestBytes = bytes;
-    const message = this.head.query ?? readMessage(this.codec, body);
+    const message = this.head.query ?? readMessage(this.codec, body, this.method.keepsBytes);
     if (message === undefined) {
       this.passOn();
       return;
