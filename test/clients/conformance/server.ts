@@ -7,8 +7,8 @@ import { newDirectory, startServer } from "../../harness/server.ts";
 import { readContract } from "./schema.ts";
 import { conformanceService } from "./service.ts";
 
-const { CONFORMANCE_IMAGE: image = "" } = process.env;
-const contract = readContract(image);
+const { CONFORMANCE_CONTRACT = "", DATABASE_URL } = process.env;
+const contract = readContract(CONFORMANCE_CONTRACT);
 // Each message has its length before it, in four bytes.
 const asked = fromBinary(contract.serverCompatRequest, (await buffer(process.stdin)).subarray(4));
 
@@ -19,7 +19,7 @@ const tls =
     ? { tlsCert: written("cert.pem", serverCreds.cert), tlsKey: written("key.pem", serverCreds.key) }
     : {};
 const latchkey = await startServer(
-  { ...tls, maxMessageBytes: asked.messageReceiveLimit },
+  { ...tls, databaseUrl: DATABASE_URL, maxMessageBytes: asked.messageReceiveLimit },
   {
     routes(router) {
       // What was seen is told as google.protobuf.Any, which JSON needs types for.
