@@ -49,14 +49,7 @@ type Method<Kind extends string, Input extends DescMessage, Output extends DescM
 
 /** What the runner asks a server's program for. */
 type ServerCompatRequest = GenMessage<
-  Shape<
-    "ServerCompatRequest",
-    {
-      useTls: boolean;
-      messageReceiveLimit: number;
-      serverCreds?: Message & { cert: Uint8Array; key: Uint8Array };
-    }
-  >
+  Shape<"ServerCompatRequest", { useTls: boolean; messageReceiveLimit: number }>
 >;
 type ServerCompatResponse = GenMessage<
   Shape<"ServerCompatResponse", { host: string; port: number; pemCert: Uint8Array }>

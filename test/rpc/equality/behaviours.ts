@@ -291,8 +291,10 @@ export const behaviourNames: readonly string[] = Object.keys(behaviours);
 /** The text that asks for a behaviour. */
 export const ask = (behaviour: string, look: Look = "all") => `${look}: ${behaviour}`;
 
+export type Handle = (message: Everything, context: HandlerContext) => Promise<Init> | Init;
+
 /** A handler that does as it is asked, and tells what it saw. A text that asks for nothing is echoed. */
-export function handle(sightings: Sighting[]): Behaviour {
+export function handle(sightings: Sighting[]): Handle {
   return (message, context) => {
     const [, look = "all", name = "echo"] = message.text.match(/^(all|late|nothing): (.*)$/s) ?? [];
     const sighting = see("handler", message, context, look as Look);
