@@ -8,8 +8,7 @@ import { type Pair, startPair } from "./equality/pair.ts";
 
 let pair: Pair;
 before(async () => {
-  // What waits for its end is not answered before.
-  pair = await startPair({ maxUnaryMs: 1000 });
+  pair = await startPair();
 });
 after(() => pair.close());
 

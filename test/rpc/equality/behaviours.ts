@@ -286,7 +286,16 @@ const publicContext = {
   url: 0,
 };
 
-export const behaviourNames: readonly string[] = Object.keys(behaviours);
+/** Those that last until the call is ended from elsewhere. */
+export const lasting: readonly string[] = [
+  "wait for the end",
+  "wait for the end, then answer",
+  "wait for the end, then fail",
+  "never end",
+];
+export const behaviourNames: readonly string[] = Object.keys(behaviours).filter(
+  (name) => !lasting.includes(name),
+);
 
 /** The text that asks for a behaviour. */
 export const ask = (behaviour: string, look: Look = "all") => `${look}: ${behaviour}`;
