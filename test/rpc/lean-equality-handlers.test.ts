@@ -21,26 +21,33 @@ for (const protocol of protocols) {
 
 for (const name of behaviourNames) {
   test(`a handler that does this: ${name}`, async () => {
-    for (const protocol of usual) {
-      for (const look of ["all", "late", "nothing"] as const) {
-        const message = { text: ask(name, look), big: 7n, data: new Uint8Array([0, 128, 255]), list: ["é"] };
-        await pair.compare(build(protocol, { message }), `${name}, ${look}, ${protocol.name}`);
-      }
-    }
+    await pair.compareAll(
+      usual.flatMap((protocol) =>
+        (["all", "late", "nothing"] as const).map((look) => {
+          const message = {
+            text: ask(name, look),
+            big: 7n,
+            data: new Uint8Array([0, 128, 255]),
+            list: ["é"],
+          };
+          return [`${name}, ${look}, ${protocol.name}`, build(protocol, { message })] as const;
+        }),
+      ),
+    );
   });
 }
 
 for (const name of interceptions) {
   test(`an interceptor that does this: ${name}`, async () => {
-    for (const protocol of usual) {
-      for (const behaviour of ["echo", "headers", "throw NotFound", "throw an Error"]) {
-        const message = { text: ask(behaviour), list: [name] };
-        await pair.compare(
-          build(protocol, { service: "Intercepted", message }),
-          `interceptor: ${name}, ${behaviour}, ${protocol.name}`,
-        );
-      }
-    }
+    await pair.compareAll(
+      usual.flatMap((protocol) =>
+        ["echo", "headers", "throw NotFound", "throw an Error"].map((behaviour) => {
+          const message = { text: ask(behaviour), list: [name] };
+          const request = build(protocol, { service: "Intercepted", message });
+          return [`interceptor: ${name}, ${behaviour}, ${protocol.name}`, request] as const;
+        }),
+      ),
+    );
   });
 }
 

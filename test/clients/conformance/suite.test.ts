@@ -53,7 +53,7 @@ async function startConformance(leanUnary: boolean): Promise<TestServer> {
   await writeFile(tlsCert, pem.cert);
   await writeFile(tlsKey, pem.key);
   return startServer(
-    { tlsCert, tlsKey, maxMessageBytes, ...{ leanUnary } },
+    { tlsCert, tlsKey, maxMessageBytes, leanUnary },
     {
       routes(router) {
         router.service(contract.service, conformanceService(contract), {

@@ -94,6 +94,22 @@ export class Pair {
     return lean as Outcome;
   }
 
+  /** Compares many, all of them whatever becomes of the first; fails with the first that differs, and names the others. */
+  async compareAll(requests: Iterable<readonly [what: string, request: Request]>): Promise<Outcome[]> {
+    const outcomes: Outcome[] = [];
+    const failures: Error[] = [];
+    for (const [what, request] of requests) {
+      await this.compare(request, what).then(
+        (outcome) => outcomes.push(outcome),
+        (error: Error) => failures.push(error),
+      );
+    }
+    const [first, ...others] = failures;
+    if (first === undefined) return outcomes;
+    first.message += others.map(({ message }) => `\nand also: ${message.split("\n", 1)[0]}`).join("");
+    throw first;
+  }
+
   /** Does the same on both sides. Fails where what comes of it differs. */
   async both<T>(
     what: string,
@@ -137,7 +153,7 @@ export async function startPair(config: Partial<Config> = {}): Promise<Pair> {
   const start = async (name: "lean" | "stock") => {
     const sightings: Sighting[] = [];
     const server = await startServer(
-      { maxMessageBytes, ...config, databaseUrl, ...{ leanUnary: name === "lean" } },
+      { maxMessageBytes, ...config, databaseUrl, leanUnary: name === "lean" },
       { routes: (router) => mountAll(router, handle(sightings), sightings) },
     );
     return new Side(name, server, sightings);

@@ -82,7 +82,9 @@ export async function afterwards({ who, message, context, look, atOnce, notes }:
       });
     });
   }
-  return { ...seen, reason: reasonOf(signal.reason), afterwards: contents(context) };
+  // What was set of the answer is on the wire by now: Connect adds to the same objects what the protocol needs.
+  const { responseHeader, responseTrailer, ...left } = contents(context);
+  return { ...seen, reason: reasonOf(signal.reason), afterwards: left };
 }
 
 export function reasonOf(reason: unknown) {
@@ -90,9 +92,9 @@ export function reasonOf(reason: unknown) {
   return reason instanceof Error ? `${reason.name} ${reason.message}` : String(reason);
 }
 
-/** Time passes between two reads: a deadline in so many whole five seconds, at most. */
+/** Time passes between two reads: a deadline in units of five seconds, where it was a multiple of them. */
 function nearly(ms: number | undefined): number | undefined {
-  return ms === undefined ? undefined : Math.ceil(ms / 5000);
+  return ms === undefined ? undefined : Math.round((ms + 2000) / 5000);
 }
 
 function told(value: unknown): unknown {
