@@ -92,6 +92,8 @@ export class Http2Rpc extends LeanRpc {
     }
     if (this.codec.protocol === "grpc") {
       if (answer.trailer !== undefined) this.#trailer = addAll({}, answer.trailer);
+      // Behind a hook there is a response of the compatibility API too, which would send its own, empty.
+      if (this.hookHeaders !== undefined) stream.removeAllListeners("wantTrailers");
       stream.on("wantTrailers", onWantTrailers);
       stream.respond(headers, withTrailers);
     } else stream.respond(headers);

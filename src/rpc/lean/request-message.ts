@@ -46,6 +46,13 @@ export function announced(frame: Uint8Array): number {
   return a * 0x1000000 + (b << 16) + (c << 8) + d;
 }
 
+/** The bytes that so much base64 stands for, were all of it one piece. */
+export function textBytes(body: Uint8Array): number {
+  let padding = 0;
+  while (padding < 2 && body[body.byteLength - 1 - padding] === "=".charCodeAt(0)) padding++;
+  return (body.byteLength / 4) * 3 - padding;
+}
+
 function fromText(body: Uint8Array): Uint8Array | undefined {
   try {
     return decodeText(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("latin1"));
