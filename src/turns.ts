@@ -8,8 +8,11 @@ type Handle = (
   rawHeaders: string[],
 ) => void;
 
-/** One read of a socket brings some 900 requests that are reset at once, or 256 that are not. */
-const perTurn = 8;
+/**
+ * One read of a socket brings some 900 requests that are reset at once, or 256 that are
+ * not. Fewer in a turn would cost honest clients a write to the socket for each turn.
+ */
+const perTurn = 64;
 
 type Stream = Parameters<Handle>;
 
@@ -20,9 +23,9 @@ interface Line {
 }
 
 /**
- * Wraps a handler of streams so that one connection begins no more than 8 requests before
+ * Wraps a handler of streams so that one connection begins no more than 64 requests before
  * other connections, and what came for those that run, have their turn. A request
- * that was reset while it waited is dropped: it never began (rapid reset,
+ * that was reset before its turn is dropped: it never began (rapid reset,
  * CVE-2023-44487, is cheap to send and dear to serve).
  */
 export function inTurns(handle: Handle): Handle {
@@ -45,8 +48,8 @@ export function inTurns(handle: Handle): Handle {
 
   return (stream, headers, flags, rawHeaders) => {
     const { session } = stream;
-    // Its connection has ended already.
-    if (session === undefined) return;
+    // Its connection has ended already, or it was reset in the read that brought it.
+    if (session === undefined || stream.closed) return;
     let line = lines.get(session);
     if (line === undefined) {
       line = { begun: 0, waiting: [] };

@@ -45,6 +45,11 @@ export class Http1Rpc extends LeanRpc {
   }
 
   protected readBody(): void {
+    // An empty body ends by itself, and may have done so while the verdict was waited for.
+    if (this.#req.readableEnded) {
+      this.bodyEnded();
+      return;
+    }
     this.#req.on("data", onData);
     this.#req.on("end", onEnd);
   }

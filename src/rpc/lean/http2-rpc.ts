@@ -38,6 +38,11 @@ export class Http2Rpc extends LeanRpc {
   }
 
   protected readBody(): void {
+    // An empty body ends by itself, and may have done so while the verdict was waited for.
+    if (this.#stream.readableEnded) {
+      this.bodyEnded();
+      return;
+    }
     this.#stream.on("data", onData);
     this.#stream.on("end", onEnd);
   }

@@ -18,7 +18,8 @@ export interface LeanAnswer {
   readonly encoding: string | undefined;
   /** gRPC's trailers, where they say more than ok. */
   readonly trailer: Headers | undefined;
-  readonly body: Uint8Array | undefined;
+  /** A text is written in one piece with the headers, over HTTP/1.1. */
+  readonly body: Uint8Array | string | undefined;
   /** Bytes that the body stands for: fewer than it has, where it is text. */
   readonly bytes: number;
 }
@@ -81,6 +82,11 @@ export function answerError(
   return compression.compress(body).then((compressed) => bare(codec, status, compressed, all, compression));
 }
 
+/** The answer with a message in JSON as it stands, of so many bytes. */
+export function answerJson(codec: Codec, json: string, bytes: number, metadata: Metadata): LeanAnswer {
+  return bare(codec, 200, json, metadata, null, bytes);
+}
+
 /** gRPC and gRPC-Web. */
 function framed(
   codec: Codec,
@@ -128,9 +134,10 @@ function framed(
 function bare(
   codec: Codec,
   status: number,
-  body: Uint8Array,
+  body: Uint8Array | string,
   { header, trailer }: Metadata,
   compression: Compression | null,
+  bytes = body.length,
 ): LeanAnswer {
   let all = header;
   if (trailer !== undefined || compression !== null) {
@@ -139,7 +146,7 @@ function bare(
     for (const [name, value] of trailer ?? []) all.append(`trailer-${name}`, value);
   }
   dropConnectionFields(all);
-  all?.set("content-length", String(body.byteLength));
+  all?.set("content-length", String(bytes));
   return {
     status,
     header: all,
@@ -147,7 +154,7 @@ function bare(
     encoding: undefined,
     trailer: undefined,
     body,
-    bytes: body.byteLength,
+    bytes,
   };
 }
 

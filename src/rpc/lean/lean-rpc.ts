@@ -10,7 +10,7 @@ import { orLate, readStatus } from "../running-rpc.ts";
 import type { HandedOver } from "../stock.ts";
 import type { Codec } from "./codec.ts";
 import type { ContextSource } from "./context.ts";
-import { answerError, answerMessage, type LeanAnswer } from "./lean-answer.ts";
+import { answerError, answerJson, answerMessage, type LeanAnswer } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
 import { readMessage, textBytes } from "./request-message.ts";
 import type { RunningList, Timed } from "./running-list.ts";
@@ -220,8 +220,7 @@ export abstract class LeanRpc implements ContextSource, Timed {
   #succeed(message: Message): void {
     if (this.#phase !== running) return;
     try {
-      const bytes = this.method.serialization.getO(this.codec.isBinary).serialize(message);
-      const answer = answerMessage(this.codec, bytes, this.#metadata(), this.head.compression);
+      const answer = this.#answer(message);
       this.#abortSignal(undefined);
       this.#conclude(answer, this.#statusOfTrailer());
     } catch (error) {
@@ -229,6 +228,18 @@ export abstract class LeanRpc implements ContextSource, Timed {
       // So does Connect: what it sends in trailers comes after the handler's signal has aborted.
       this.#end(failure, this.codec.isFramed ? undefined : failure);
     }
+  }
+
+  #answer(message: Message): LeanAnswer | Promise<LeanAnswer> {
+    const { codec, method } = this;
+    const { compression } = this.head;
+    if (!codec.isFramed && !codec.isBinary && compression === null) {
+      const json = method.toJson(message);
+      const bytes = Buffer.byteLength(json);
+      if (bytes <= this.shared.maxMessageBytes) return answerJson(codec, json, bytes, this.#metadata());
+    }
+    const bytes = method.serialization.getO(codec.isBinary).serialize(message);
+    return answerMessage(codec, bytes, this.#metadata(), compression);
   }
 
   /** What a handler said itself of how it ended, which is what is sent. */

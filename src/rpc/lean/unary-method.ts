@@ -1,9 +1,17 @@
 /** What the lean path knows of a method: how to read, call and write it. */
-import { create, type DescMessage, type DescMethodUnary, type Message, ScalarType } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethodUnary,
+  type Message,
+  ScalarType,
+  toJsonString,
+} from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, Interceptor, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import {
   createMethodSerializationLookup,
+  getJsonOptions,
   type MethodSerializationLookup,
 } from "@connectrpc/connect/protocol";
 import { type MethodName, methodName } from "../../auth/method-name.ts";
@@ -29,6 +37,8 @@ export interface LeanMethod {
   /** Its request has a field of bytes, however deep. */
   readonly keepsBytes: boolean;
   readonly serialization: MethodSerializationLookup<DescMessage, DescMessage>;
+  /** The answer's JSON, as `serialization` writes it. Throws where it cannot be written. */
+  toJson(message: Message): string;
   /** Calls interceptors and handler. Throws or rejects with whatever they do. */
   invoke(rpc: ContextSource, message: Message): Message | Promise<Message>;
 }
@@ -39,6 +49,7 @@ export function createLeanMethod(
 ): LeanMethod {
   const name = methodName(method);
   const limits = { readMaxBytes: options.maxMessageBytes, writeMaxBytes: options.maxMessageBytes };
+  const jsonOptions = getJsonOptions(undefined) as Parameters<typeof toJsonString>[2];
   const whole = (answer: unknown) => create(method.output, answer as Message);
 
   function call(context: HandlerContext, message: Message): Message | Promise<Message> {
@@ -54,6 +65,7 @@ export function createLeanMethod(
     isUncapped: options.isUncapped,
     keepsBytes: hasBytes(method.input),
     serialization: createMethodSerializationLookup(method, undefined, undefined, limits),
+    toJson: (message) => toJsonString(method.output, message, jsonOptions),
     invoke:
       options.interceptors.length === 0
         ? (rpc, message) => call(createContext(rpc), message)

@@ -3,6 +3,8 @@ import { createServer } from "node:http";
 import { jsonMessage } from "../echo.ts";
 import { listenOn, type StartPeer } from "./peer.ts";
 
+const jsonText = jsonMessage.toString();
+
 export const start: StartPeer = async () => {
   const server = createServer((req, res) => {
     const chunks: Buffer[] = [];
@@ -11,7 +13,8 @@ export const start: StartPeer = async () => {
       const sent = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
       const status = sent?.length === jsonMessage.length ? 200 : 400;
       res.writeHead(status, { "content-type": "application/json", "content-length": jsonMessage.length });
-      res.end(jsonMessage);
+      // A text, which node writes in one piece with the headers.
+      res.end(jsonText);
     });
   });
   return {
