@@ -50,8 +50,17 @@ export function discardRest(req: IncomingMessage, res: ServerResponse): void {
   const { socket } = req;
   res.once("finish", () => {
     if (req.complete || socket.destroyed) return;
-    const timer = setTimeout(() => req.complete || socket.destroy(), DISCARD_MS);
-    socket.once("close", () => clearTimeout(timer));
+    const timer = setTimeout(() => {
+      socket.off("close", stop);
+      if (!req.complete) socket.destroy();
+    }, DISCARD_MS);
+    const stop = () => clearTimeout(timer);
+    socket.once("close", stop);
+    // The connection has many more requests to come, each of which may do the same.
+    req.once("end", () => {
+      stop();
+      socket.off("close", stop);
+    });
     req.resume();
   });
 }

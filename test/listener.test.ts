@@ -8,6 +8,7 @@ import { Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import tls from "node:tls";
+import { isDeepStrictEqual } from "node:util";
 import grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
 import { createListener, type Listener, type ListenerOptions } from "../src/listener.ts";
@@ -628,6 +629,23 @@ test("a small body that nobody reads does not cost the connection", async (t) =>
   socket.write("x".repeat(1024) + post.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"));
   assert.match(String(await received(socket)), /^HTTP\/1\.1 401/);
   assert.equal(accepted.length, 1);
+});
+
+test("bodies that nobody reads leave nothing on a connection that is kept", async (t) => {
+  const { port, accepted } = await start(t, refuse);
+  const socket = connect(t, port);
+  const listeners = () => accepted[0]!.eventNames().map((name) => [name, accepted[0]!.listenerCount(name)]);
+  const call = async () => {
+    socket.write("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n");
+    await once(socket, "data"); // answered before the body was sent
+    const before = accepted[0]!.bytesRead;
+    socket.write("body");
+    await until(() => accepted[0]!.bytesRead === before + 4);
+  };
+  await call();
+  const atFirst = listeners();
+  for (let i = 0; i < 20; i++) await call();
+  await until(() => isDeepStrictEqual(listeners(), atFirst));
 });
 
 for (const [name, rest] of [

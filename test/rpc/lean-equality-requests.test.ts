@@ -340,6 +340,48 @@ cases("Connect", usual, {
   "a timeout in the query": withPath((path) => `${path}&timeout=1`),
 });
 
+const withToken = (token: string) => (_: Protocol, request: Request) => ({ ...request, token });
+cases(
+  "HTTP/1.1",
+  usual.filter(({ version }) => version === "1.1"),
+  {
+    "HTTP/1.0": withToken("HTTP/1.0"),
+    "HTTP/1.0, kept alive": (_, request) => ({
+      ...request,
+      token: "HTTP/1.0",
+      headers: [...request.headers, ["connection", "keep-alive"]],
+    }),
+    "HTTP/1.0 without a host": (_, request) => ({ ...request, token: "HTTP/1.0", host: null }),
+    "HTTP/1.2": withToken("HTTP/1.2"),
+    "HTTP/2.0": withToken("HTTP/2.0"),
+    "no HTTP": withToken("FTP/1.1"),
+    "its last request": [["connection", "close"]],
+    "an upgrade": [
+      ["connection", "upgrade"],
+      ["upgrade", "websocket"],
+    ],
+    "an upgrade to HTTP/2": [
+      ["connection", "Upgrade, HTTP2-Settings"],
+      ["upgrade", "h2c"],
+      ["http2-settings", "AAMAAABkAAQAAP__"],
+    ],
+    "a length and chunks": (_, request) => ({
+      ...request,
+      headers: [...request.headers, ["content-length", "3"]],
+      ...(request.body && { framing: "chunked" as const }),
+    }),
+    "two lengths": [["content-length", "1"]],
+    "an unknown transfer encoding": [["transfer-encoding", "gzip, chunked"]],
+    "a folded header": [["x-folded", "a\r\n b"]],
+    "a space before the colon": [["x-space ", "a"]],
+    "no name": [["", "a"]],
+    "a name of odd characters": [["x(y)", "a"]],
+    "a control character": [["x-control", "a\u0001b"]],
+    "a NUL": [["x-nul", "a\u0000b"]],
+    "more than it takes": [["x-long", "l".repeat(20_000)]],
+  },
+);
+
 for (const service of ["Intercepted", "Configured"] as const) {
   cases(
     `the service ${service}`,

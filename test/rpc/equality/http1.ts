@@ -32,8 +32,19 @@ export class Http1Connection {
   }
 
   async exchange(request: Request): Promise<Answer> {
-    void this.#send(request);
-    return this.#receive(request.method === "HEAD");
+    const sent = this.#send(request);
+    const answer = await this.#receive(request.method === "HEAD");
+    // What is answered early is still sent to its end: the next request comes after it.
+    await sent;
+    return answer;
+  }
+
+  /** Sends all of them at once, and reads the answers, which come in turn. */
+  async pipeline(requests: readonly Request[]): Promise<Answer[]> {
+    for (const request of requests) await this.#send(request);
+    const answers: Answer[] = [];
+    for (const { method } of requests) answers.push(await this.#receive(method === "HEAD"));
+    return answers;
   }
 
   async #send(request: Request): Promise<void> {
@@ -45,7 +56,10 @@ export class Http1Connection {
     if (request.body !== undefined && framing === "length") fields.push(["Content-Length", String(length)]);
     if (framing === "chunked") fields.push(["Transfer-Encoding", "chunked"]);
     const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");
-    const head = Buffer.from(`${request.method} ${request.path} HTTP/1.1\r\n${lines}\r\n`, "latin1");
+    const head = Buffer.from(
+      `${request.method} ${request.path} ${request.token ?? "HTTP/1.1"}\r\n${lines}\r\n`,
+      "latin1",
+    );
     const pieces =
       framing === "chunked" ? [...body.map(chunk), lastChunk(request.trailers ?? [])] : [...body];
     // As a client does that has it all: head and body together, unless the body comes in pieces.

@@ -24,10 +24,7 @@ export async function readRows(
       const what = `${row.user_agent}: ${sent.get(row.user_agent)}`;
       own.set(what, [...(own.get(what) ?? []), { ...row }]);
     }
-    // In the order of the requests, so that a difference shows what is missing.
-    const inOrder = (own: Rows) =>
-      new Map([...own].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true })));
-    return { lean: inOrder(bySide.lean), stock: inOrder(bySide.stock) };
+    return bySide;
   } finally {
     await sql.end();
   }

@@ -8,6 +8,8 @@ export interface Request {
   readonly method: string;
   /** With its query. */
   readonly path: string;
+  /** What the request line says of HTTP/1.1; undefined: that. */
+  readonly token?: string;
   readonly headers: Fields;
   /** The body in the pieces that are written one after the other; undefined: none. */
   readonly body?: readonly Uint8Array[];
