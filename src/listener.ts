@@ -221,6 +221,8 @@ class OnePortServer extends Server {
       continueOnRead(req.stream, res);
       handle(req, res);
     });
+    // A connection that breaks tells each of its streams, those that wait for their turn too; so does `close`.
+    server.on("stream", (stream) => stream.on("error", ignore));
     server.on(
       "stream",
       inTurns((stream, headers, flags, rawHeaders) => {
@@ -280,7 +282,8 @@ class OnePortServer extends Server {
   #onHttp1Request(req: IncomingMessage, res: ServerResponse): void {
     this.#http1.set(req.socket, res);
     // A connection that ends with requests on it tells each of them, at a time when its reader may have gone.
-    for (const message of [req, res]) message.on("error", () => {});
+    req.on("error", ignore);
+    res.on("error", ignore);
     if (this.#draining) res.setHeader("connection", "close");
     const passOn = () => {
       if (isUpload(req.headers)) guardUpload(req, res);
@@ -320,6 +323,8 @@ class OnePortServer extends Server {
     socket.once("close", () => clearTimeout(timer));
   }
 }
+
+function ignore(): void {}
 
 /** Timeouts are looked for at this interval; node's own 30 s would round a short one up to it. */
 function checkingInterval({ headersTimeoutMs, requestTimeoutMs }: ListenerOptions): number {

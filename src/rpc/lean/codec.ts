@@ -15,6 +15,8 @@ export interface Codec {
   readonly encodingHeader: string;
   readonly acceptEncodingHeader: string;
   readonly timeoutHeader: string;
+  /** Of other protocols, whose deadlines are not this one's concern. */
+  readonly otherTimeoutHeader: string;
 }
 
 const grpc = {
@@ -23,6 +25,7 @@ const grpc = {
   encodingHeader: "grpc-encoding",
   acceptEncodingHeader: "grpc-accept-encoding",
   timeoutHeader: "grpc-timeout",
+  otherTimeoutHeader: "connect-timeout-ms",
 } as const;
 const grpcWeb = { ...grpc, protocol: "grpc-web" } as const;
 const connect = {
@@ -32,6 +35,7 @@ const connect = {
   encodingHeader: "content-encoding",
   acceptEncodingHeader: "accept-encoding",
   timeoutHeader: "connect-timeout-ms",
+  otherTimeoutHeader: "grpc-timeout",
 } as const;
 
 const binary = { isBinary: true, isText: false };

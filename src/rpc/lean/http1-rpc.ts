@@ -3,9 +3,10 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import type { TLSSocket } from "node:tls";
 import type { ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
-import { discardRest } from "../../request-body.ts";
+import { discardRest, guardUpload, isUpload } from "../../request-body.ts";
 import type { LeanAnswer } from "./lean-answer.ts";
-import { type LeanRequestHead, LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
+import { LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
+import type { LeanRequestHead } from "./touched-rpc.ts";
 
 const rpcKey = Symbol("lean rpc");
 interface LeanIncoming extends IncomingMessage {
@@ -19,9 +20,6 @@ export class Http1Rpc extends LeanRpc {
   readonly #req: LeanIncoming;
   readonly #res: LeanResponse;
   readonly #passOn: PassOn;
-  readonly #chunks: Buffer[] = [];
-  #bytes = 0;
-  #isWhole = false;
 
   constructor(
     shared: LeanShared,
@@ -47,26 +45,15 @@ export class Http1Rpc extends LeanRpc {
   protected readBody(): void {
     // An empty body ends by itself, and may have done so while the verdict was waited for.
     if (this.#req.readableEnded) {
-      this.bodyEnded();
+      this.requestEnded();
       return;
     }
     this.#req.on("data", onData);
     this.#req.on("end", onEnd);
   }
 
-  take(chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.byteLength;
-    this.requestBytes = this.#bytes;
-  }
-
-  bodyEnded(): void {
-    this.#isWhole = true;
-    const [first] = this.#chunks;
-    this.bodyIsRead(
-      first !== undefined && this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks),
-      this.#bytes,
-    );
+  requestEnded(): void {
+    if (this.#req.complete) this.bodyEnded();
   }
 
   protected handOver(call: Call): void {
@@ -75,14 +62,16 @@ export class Http1Rpc extends LeanRpc {
     res[rpcKey] = undefined;
     req.off("data", onData).off("end", onEnd);
     res.off("close", onClose);
-    this.#passOn({ call, chunks: this.#chunks, isWhole: this.#isWhole });
+    const { chunks, isWhole } = this.body;
+    this.#passOn({ call, chunks, isWhole });
   }
 
   protected write(answer: LeanAnswer, call: Call): void {
     const [req, res] = [this.#req, this.#res];
     if (res.destroyed || res.headersSent) return;
-    if (!this.#isWhole && !req.complete) {
-      discardRest(req, res);
+    if (!this.body.isWhole && !req.complete) {
+      if (isUpload(req.headers)) guardUpload(req, res);
+      else discardRest(req, res);
     }
     const headers: OutgoingHttpHeaders = {
       ...this.hookHeaders,
@@ -103,7 +92,10 @@ export class Http1Rpc extends LeanRpc {
       if (!this.codec.isFramed) headers["content-length"] = answer.bytes;
     }
     res.writeHead(answer.status, headers);
-    res.end(answer.body);
+    // A text goes out in one piece with the headers, which would then be UTF-8 too: only where they are ASCII.
+    const isPlain = answer.header === undefined && this.hookHeaders === undefined;
+    const { body } = answer;
+    res.end(typeof body === "string" && !isPlain ? Buffer.from(body) : body);
   }
 
   protected destroy(): void {
@@ -126,7 +118,7 @@ function onData(this: LeanIncoming, chunk: Buffer): void {
 }
 
 function onEnd(this: LeanIncoming): void {
-  this[rpcKey]?.bodyEnded();
+  this[rpcKey]?.requestEnded();
 }
 
 function onClose(this: LeanResponse): void {

@@ -5,8 +5,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
 import { dropUnread } from "../../request-body.ts";
 import type { LeanAnswer } from "./lean-answer.ts";
-import { type LeanRequestHead, LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
-import { announced, frameHeadBytes } from "./request-message.ts";
+import { LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
+import type { LeanRequestHead } from "./touched-rpc.ts";
 
 const rpcKey = Symbol("lean rpc");
 interface LeanStream extends ServerHttp2Stream {
@@ -16,9 +16,6 @@ interface LeanStream extends ServerHttp2Stream {
 export class Http2Rpc extends LeanRpc {
   readonly #stream: LeanStream;
   readonly #passOn: PassOn;
-  #chunks: Buffer[] = [];
-  #bytes = 0;
-  #isWhole = false;
   #trailer: OutgoingHttpHeaders = grpcOk;
 
   constructor(shared: LeanShared, head: LeanRequestHead, stream: ServerHttp2Stream, passOn: PassOn) {
@@ -27,7 +24,6 @@ export class Http2Rpc extends LeanRpc {
     this.#passOn = passOn;
     this.#stream[rpcKey] = this;
     stream.on("close", onClose);
-    stream.on("error", ignore);
   }
 
   get url(): string {
@@ -40,48 +36,30 @@ export class Http2Rpc extends LeanRpc {
   protected readBody(): void {
     // An empty body ends by itself, and may have done so while the verdict was waited for.
     if (this.#stream.readableEnded) {
-      this.bodyEnded();
+      this.streamEnded();
       return;
     }
     this.#stream.on("data", onData);
     this.#stream.on("end", onEnd);
   }
 
-  take(chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.byteLength;
-    this.requestBytes = this.#bytes;
-    const most = this.shared.maxMessageBytes;
-    if (this.codec.isText) {
-      if (this.#bytes * 0.75 > most + frameHeadBytes) this.passOn();
-    } else if (this.codec.isFramed) {
-      // What is too large is refused on its announcement, not when it has come.
-      const [first = chunk] = this.#chunks;
-      const isTooLarge = first.byteLength >= frameHeadBytes && announced(first) > most;
-      if (isTooLarge || this.#bytes > most + frameHeadBytes) this.passOn();
-    } else if (this.#bytes > most) this.passOn();
-  }
-
-  bodyEnded(): void {
-    this.#isWhole = true;
-    const [first] = this.#chunks;
-    this.bodyIsRead(
-      first !== undefined && this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks),
-      this.#bytes,
-    );
+  streamEnded(): void {
+    // Node ends the body of a connection that breaks too: what has come is not all of it.
+    if (!this.#stream.destroyed && !this.#stream.aborted) this.bodyEnded();
   }
 
   protected handOver(call: Call): void {
     const stream = this.#stream;
     stream[rpcKey] = undefined;
-    stream.off("close", onClose).off("error", ignore).off("data", onData).off("end", onEnd);
-    this.#passOn({ call, chunks: this.#chunks, isWhole: this.#isWhole });
+    stream.off("close", onClose).off("data", onData).off("end", onEnd);
+    const { chunks, isWhole } = this.body;
+    this.#passOn({ call, chunks, isWhole });
   }
 
   protected write(answer: LeanAnswer, call: Call): void {
     const stream = this.#stream;
     if (stream.destroyed || stream.closed) return;
-    if (!this.#isWhole && !stream.readableEnded) stream.once("finish", dropUnread);
+    if (!this.body.isWhole && !stream.readableEnded) stream.once("finish", dropUnread);
     const headers: OutgoingHttpHeaders = {
       ...this.hookHeaders,
       ":status": answer.status,
@@ -138,7 +116,7 @@ function onData(this: LeanStream, chunk: Buffer): void {
 }
 
 function onEnd(this: LeanStream): void {
-  this[rpcKey]?.bodyEnded();
+  this[rpcKey]?.streamEnded();
 }
 
 function onClose(this: LeanStream): void {
@@ -151,9 +129,6 @@ function onClose(this: LeanStream): void {
 function onWantTrailers(this: LeanStream): void {
   this[rpcKey]?.sendTrailers();
 }
-
-/** `close` tells the same, with its code. */
-function ignore(): void {}
 
 function addAll(target: OutgoingHttpHeaders, headers: Headers): OutgoingHttpHeaders {
   headers.forEach((value, name) => {

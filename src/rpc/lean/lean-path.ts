@@ -10,7 +10,6 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import type { Http2ServerRequest, Http2Session, ServerHttp2Stream } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { UnaryEntrance } from "../../listener.ts";
-import { isUpload } from "../../request-body.ts";
 import type { HandedOver } from "../stock.ts";
 import { Http1Rpc } from "./http1-rpc.ts";
 import { Http2Rpc } from "./http2-rpc.ts";
@@ -102,7 +101,6 @@ export function createLeanPath(options: LeanOptions): LeanPath {
     hookHeaders?: HookHeaders,
   ): boolean {
     const { headers } = req;
-    if (isUpload(headers)) return false;
     const head = readHead({
       verb: req.method,
       path: req.url,

@@ -1,21 +1,17 @@
 /** One unary RPC on the lean path, from its headers to its end. */
-import type { IncomingHttpHeaders } from "node:http";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { Compression } from "@connectrpc/connect/protocol";
 import type { Authorization } from "../../auth/authorizer.ts";
 import { beginCall, type Call, cannotCount, endCall } from "../../auth/call.ts";
 import { Place } from "../admission.ts";
 import { orLate, readStatus } from "../running-rpc.ts";
 import type { HandedOver } from "../stock.ts";
-import type { Codec } from "./codec.ts";
-import type { ContextSource } from "./context.ts";
+import { Body } from "./body.ts";
 import { answerError, answerJson, answerMessage, type LeanAnswer } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
 import { readMessage, textBytes } from "./request-message.ts";
 import type { RunningList, Timed } from "./running-list.ts";
-import type { LeanMethod } from "./unary-method.ts";
-import { LeanValues } from "./values.ts";
+import { type LeanRequestHead, TouchedRpc } from "./touched-rpc.ts";
 
 /** What all RPCs of a path share. */
 export interface LeanShared extends LeanOptions {
@@ -28,64 +24,34 @@ export interface LeanShared extends LeanOptions {
 /** Lets Connect's handlers go on with an RPC. */
 export type PassOn = (handedOver: HandedOver) => void;
 
-/** What the headers of a request say, once they are known to be of the usual form. */
-export interface LeanRequestHead {
-  readonly method: LeanMethod;
-  readonly codec: Codec;
-  readonly requestMethod: "POST" | "GET";
-  readonly headers: IncomingHttpHeaders;
-  /** In milliseconds; undefined: the client set none. */
-  readonly timeoutMs: number | undefined;
-  /** Of the answer. */
-  readonly compression: Compression | null;
-  /** The message of a GET; undefined: it is in the body. */
-  readonly query: Uint8Array | undefined;
-}
-
 const deciding = 0;
 const reading = 1;
 const running = 2;
 const answering = 3;
 const ended = 4;
 
-export abstract class LeanRpc implements ContextSource, Timed {
+export abstract class LeanRpc extends TouchedRpc implements Timed {
   sinceMs = 0;
   earlier: Timed | undefined = undefined;
   later: Timed | undefined = undefined;
-  readonly method: LeanMethod;
-  readonly codec: Codec;
-  readonly requestMethod: string;
-  readonly values = new LeanValues();
   /** Of a hook that the request has passed. */
   hookHeaders: Readonly<Record<string, number | string | string[] | undefined>> | undefined;
   protected readonly shared: LeanShared;
-  protected readonly head: LeanRequestHead;
-  protected requestBytes = 0;
+  protected readonly body = new Body();
   readonly #place: Place;
   #call: Call | undefined;
   #phase = deciding;
   #timer: NodeJS.Timeout | undefined;
-  #deadlineAtMs: number | undefined;
   /** What came over it while it could not be answered yet. */
   #overdue: ConnectError | undefined;
-  #controller: AbortController | undefined;
-  #endReason: unknown;
-  #requestHeader: Headers | undefined;
-  #responseHeader: Headers | undefined;
-  #responseTrailer: Headers | undefined;
 
   constructor(shared: LeanShared, head: LeanRequestHead) {
+    super(head);
     this.shared = shared;
-    this.head = head;
-    this.method = head.method;
-    this.codec = head.codec;
-    this.requestMethod = head.requestMethod;
     this.#place = new Place(head.method.isUncapped);
   }
 
-  /** The URL that was asked for, whole. */
-  abstract get url(): string;
-  /** Reads the body, to tell `bodyIsRead`. */
+  /** Reads the body, to tell `take` and `bodyEnded`. */
   protected abstract readBody(): void;
   /** Writes the answer. */
   protected abstract write(answer: LeanAnswer, call: Call): void;
@@ -116,7 +82,7 @@ export abstract class LeanRpc implements ContextSource, Timed {
     this.values.call = call;
     shared.unanswered.add(this, call.startedMs);
     if (head.timeoutMs !== undefined) {
-      this.#deadlineAtMs = Date.now() + head.timeoutMs;
+      this.startDeadline(head.timeoutMs);
       this.#timer = setTimeout(deadlinePassed, head.timeoutMs, this as LeanRpc);
     }
     if (refusal !== undefined) this.#refuse(refusal);
@@ -149,7 +115,7 @@ export abstract class LeanRpc implements ContextSource, Timed {
     }
     this.#phase = reading;
     if (this.#overdue !== undefined) this.fail(this.#overdue);
-    else if (this.head.query !== undefined) this.bodyIsRead(this.head.query, 0);
+    else if (this.head.query !== undefined) this.bodyEnded();
     else this.readBody();
   }
 
@@ -160,12 +126,15 @@ export abstract class LeanRpc implements ContextSource, Timed {
     this.fail(error);
   }
 
-  /** The body is here, so many bytes of it. */
-  protected bodyIsRead(body: Uint8Array, bytes: number): void {
+  take(chunk: Buffer): void {
+    this.body.add(chunk);
+    if (this.body.isAbove(this.shared.maxMessageBytes, this.codec)) this.passOn();
+  }
+
+  protected bodyEnded(): void {
     if (this.#phase !== reading) return;
-    // Text counts as the bytes that it stands for.
-    this.requestBytes = this.codec.isText ? textBytes(body) : bytes;
-    const message = this.head.query ?? readMessage(this.codec, body, this.method.keepsBytes);
+    this.body.isWhole = true;
+    const message = this.head.query ?? readMessage(this.codec, this.body.whole(), this.method.keepsBytes);
     if (message === undefined) {
       this.passOn();
       return;
@@ -221,7 +190,7 @@ export abstract class LeanRpc implements ContextSource, Timed {
     if (this.#phase !== running) return;
     try {
       const answer = this.#answer(message);
-      this.#abortSignal(undefined);
+      this.abortSignal(undefined);
       this.#conclude(answer, this.#statusOfTrailer());
     } catch (error) {
       const failure = ConnectError.from(error, Code.Internal);
@@ -236,16 +205,16 @@ export abstract class LeanRpc implements ContextSource, Timed {
     if (!codec.isFramed && !codec.isBinary && compression === null) {
       const json = method.toJson(message);
       const bytes = Buffer.byteLength(json);
-      if (bytes <= this.shared.maxMessageBytes) return answerJson(codec, json, bytes, this.#metadata());
+      if (bytes <= this.shared.maxMessageBytes) return answerJson(codec, json, bytes, this.metadata());
     }
     const bytes = method.serialization.getO(codec.isBinary).serialize(message);
-    return answerMessage(codec, bytes, this.#metadata(), compression);
+    return answerMessage(codec, bytes, this.metadata(), compression);
   }
 
   /** What a handler said itself of how it ended, which is what is sent. */
   #statusOfTrailer(): ConnectError | undefined {
-    return this.codec.isFramed && this.#responseTrailer !== undefined
-      ? readStatus(this.#responseTrailer)
+    return this.codec.isFramed && this.touchedTrailer !== undefined
+      ? readStatus(this.touchedTrailer)
       : undefined;
   }
 
@@ -261,9 +230,9 @@ export abstract class LeanRpc implements ContextSource, Timed {
       this.#overdue ??= error;
       return;
     }
-    this.#abortSignal(signalReason);
+    this.abortSignal(signalReason);
     try {
-      this.#conclude(answerError(this.codec, error, this.#metadata(), this.head.compression), error);
+      this.#conclude(answerError(this.codec, error, this.metadata(), this.head.compression), error);
     } catch {
       // It cannot be put into words.
       this.#phase = answering;
@@ -316,7 +285,8 @@ export abstract class LeanRpc implements ContextSource, Timed {
       endCall(call, {
         code: error?.code ?? 0,
         errorMessage: error?.rawMessage,
-        requestBytes: this.requestBytes,
+        // Text counts as the bytes that it stands for.
+        requestBytes: this.codec.isText ? textBytes(this.body.whole()) : this.body.bytes,
         responseBytes,
       }),
     );
@@ -329,7 +299,7 @@ export abstract class LeanRpc implements ContextSource, Timed {
     this.#leave();
     if (wasAnswered) return;
     const reset = this.resetReason();
-    this.#abortSignal(reset);
+    this.abortSignal(reset);
     const error = orLate(reset ?? gone, this.head.timeoutMs, this.leftMs());
     this.#record(error, 0)?.catch(() => {});
   }
@@ -347,50 +317,6 @@ export abstract class LeanRpc implements ContextSource, Timed {
   giveUp(): void {
     this.destroy();
   }
-
-  #metadata() {
-    const header = this.#responseHeader;
-    const trailer = this.#responseTrailer;
-    return header === undefined && trailer === undefined ? noMetadata : { header, trailer };
-  }
-
-  leftMs(): number | undefined {
-    return this.#deadlineAtMs === undefined ? undefined : this.#deadlineAtMs - Date.now();
-  }
-
-  get requestHeader(): Headers {
-    this.#requestHeader ??= toHeaders(this.head.headers);
-    return this.#requestHeader;
-  }
-
-  get responseHeader(): Headers {
-    if (this.#responseHeader === undefined) {
-      this.#responseHeader = new Headers({ "content-type": this.codec.contentType });
-      const { compression } = this.head;
-      if (compression !== null && this.codec.isFramed)
-        this.#responseHeader.set("grpc-encoding", compression.name);
-    }
-    return this.#responseHeader;
-  }
-
-  get responseTrailer(): Headers {
-    this.#responseTrailer ??= new Headers(this.codec.isFramed ? { "grpc-status": "0" } : {});
-    return this.#responseTrailer;
-  }
-
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#phase >= answering) this.#controller.abort(this.#endReason);
-    }
-    return this.#controller.signal;
-  }
-
-  /** As on Connect's path, a signal aborts at the end of every RPC. */
-  #abortSignal(reason: unknown): void {
-    this.#endReason = reason;
-    this.#controller?.abort(reason);
-  }
 }
 
 const noMetadata = { header: undefined, trailer: undefined };
@@ -398,14 +324,4 @@ const gone = new ConnectError("the client went away", Code.Canceled);
 
 function deadlinePassed(rpc: LeanRpc): void {
   rpc.fail(new ConnectError("the operation timed out", Code.DeadlineExceeded));
-}
-
-function toHeaders(headers: IncomingHttpHeaders): Headers {
-  const made = new Headers();
-  for (const [name, value] of Object.entries(headers)) {
-    if (value === undefined || name.startsWith(":")) continue;
-    if (typeof value === "string") made.append(name, value);
-    else for (const one of value) made.append(name, one);
-  }
-  return made;
 }

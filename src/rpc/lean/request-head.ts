@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { type Codec, codecOf, connectJson, connectProto, readTimeout } from "./codec.ts";
-import type { LeanRequestHead } from "./lean-rpc.ts";
+import type { LeanRequestHead } from "./touched-rpc.ts";
 import type { LeanMethod } from "./unary-method.ts";
 
 export interface HeadReaderOptions {
@@ -77,7 +77,13 @@ export function createHeadReader(
     query: Uint8Array | undefined,
   ): LeanRequestHead | undefined {
     const timeout = readTimeout(codec, headers);
-    if (timeout === "odd" || headers.expect !== undefined) return undefined;
+    if (
+      timeout === "odd" ||
+      headers.expect !== undefined ||
+      headers[codec.otherTimeoutHeader] !== undefined
+    ) {
+      return undefined;
+    }
     // Node keeps the first of two, which are to be refused when they differ.
     if (headers.authorization !== undefined && count(rawHeaders, "authorization") > 1) return undefined;
     const accepted = headers[codec.acceptEncodingHeader];
