@@ -3,36 +3,26 @@ import { setMaxListeners } from "node:events";
 import { readFile } from "node:fs/promises";
 import type { AddressInfo, Socket } from "node:net";
 import { hostname } from "node:os";
-import { type ConnectRouter, cors as connectCors } from "@connectrpc/connect";
-import fastifyCors from "@fastify/cors";
-import Fastify, { type FastifyInstance, LogController } from "fastify";
+import type { ConnectRouter } from "@connectrpc/connect";
+import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
-import { createAuthorizer } from "./auth/authorizer.ts";
-import { createCredentialReader } from "./auth/credential.ts";
+import { createApp } from "./app.ts";
 import { apiKeyGate } from "./auth/gate.ts";
 import { apiKeyInterceptor } from "./auth/interceptor.ts";
-import { createOpenStreams } from "./auth/open-streams.ts";
-import { createPolicy } from "./auth/policy.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
-import { createDecide } from "./auth/verdict.ts";
 import { type Config, withDefaults } from "./config.ts";
-import { connect, database } from "./db/client.ts";
+import { database } from "./db/client.ts";
 import { createHousekeeping } from "./db/housekeeping.ts";
 import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
+import { createPools } from "./db/pools.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
-import { createGrantCache } from "./keys/cache.ts";
-import { createFence } from "./keys/fence.ts";
-import { createApiKeyStore } from "./keys/store.ts";
-import { createListener, type Listener } from "./listener.ts";
-import { loggerOptions } from "./logger.ts";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
-import { answerNotFound } from "./rpc/not-found.ts";
 import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
 import { keepFolded } from "./usage/fold.ts";
@@ -40,7 +30,7 @@ import { foldedUntil } from "./usage/fold-store.ts";
 import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
 import { seedUsers } from "./users/seed.ts";
-import { createUserStore } from "./users/store.ts";
+import { createVerdicts } from "./verdicts.ts";
 
 /** Every setting, all of them optional, and what only a program can give. */
 export interface ServerOptions extends Partial<Omit<Config, "workers">> {
@@ -101,38 +91,17 @@ async function join(
     ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
     : undefined;
 
-  let listener: Listener | undefined;
-  const tls = await readTls(config);
-  const app = Fastify({
-    logger: loggerOptions({
-      level: config.logLevel,
-      tokenPrefix: config.tokenPrefix,
-      secretKey,
-      ...(options.logStream && { stream: options.logStream }),
-    }),
-    logController: new LogController({ disableRequestLogging: true }),
-    trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
-    bodyLimit: config.maxMessageBytes,
-    serverFactory(handler) {
-      listener = createListener({ ...listenerDefaults, ...config, ...(tls && { tls }) }, handler);
-      return listener.server;
-    },
+  const { fastify: app, listener } = await createApp(config, {
+    secretKey,
+    ...(options.logStream && { logStream: options.logStream }),
   });
   const onError = (message: string, error: unknown) => app.log.error({ err: error }, message);
 
-  // Each purpose has its own connections: a slow listing delays no verdict and no commit.
-  const pooled = config.listenDatabaseUrl !== undefined;
-  const open = (purpose: string, max: number, statementTimeoutMs = 10_000) => {
-    const client = connect(opened.address, { max, purpose, statementTimeoutMs, pooled });
-    closers.unshift(() => client.end({ timeout: 1 }));
-    return client;
-  };
-  const db = database(open("requests", 10));
-  // Nobody waits for a look-up or a heartbeat any longer, and a connection that says nothing is soon given up.
-  const verdictTimeoutMs = Math.max(1000, config.cacheMaxStalenessMs);
-  const lookupDb = database(open("verdicts", 4, verdictTimeoutMs));
+  const pools = createPools(opened, config.listenDatabaseUrl !== undefined);
+  closers.unshift(() => pools.close());
+  const db = database(pools.open("requests", 10));
   const housekeeping = createHousekeeping({
-    db: database(open("housekeeping", 1)),
+    db: database(pools.open("housekeeping", 1)),
     ...config,
     foldedUntil,
     onError,
@@ -148,57 +117,26 @@ async function join(
     version: await packageVersion(),
     startedAt: new Date(),
   };
-  const fence = await createFence({
-    connectListener: (events) =>
-      connect(opened.listenAddress, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
-    heartbeat: connect(opened.address, {
-      max: 1,
-      purpose: "heartbeat",
-      statementTimeoutMs: verdictTimeoutMs,
-      pooled,
-    }),
+  const verdicts = await createVerdicts({
+    pools,
+    config,
+    secretKey,
     instanceId: instance.id,
-    maxStalenessMs: config.cacheMaxStalenessMs,
+    publicMethods: [`${HealthService.typeName}/*`],
     onError,
   });
-  closers.unshift(() => fence.close());
+  closers.unshift(() => verdicts.close());
 
-  const lookupKeys = createApiKeyStore(lookupDb);
-  const grants = createGrantCache({
-    readGrants: lookupKeys.readGrants,
-    hasImportedKeys: lookupKeys.hasImported,
-    readFirstStaffUser: createUserStore(lookupDb).firstStaffUser,
-    fence,
-    maxStalenessMs: config.cacheMaxStalenessMs,
-    staleIfErrorMs: config.cacheStaleIfErrorMs,
-    maxEntries: config.cacheMaxEntries,
+  const tails = createLogTails({
+    store: createTailStore(database(pools.open("tail", 1)), instance.id),
+    onError,
   });
-  const policy = createPolicy({
-    requireAuth: config.requireAuth,
-    publicMethods: [...config.publicMethods, `${HealthService.typeName}/*`],
-  });
-  const entrance = {
-    decide: createDecide({ authEnabled: config.authEnabled, grants }),
-    policy,
-    readCredential: createCredentialReader({ ...config, secretKey }),
-    apiKeyHeader: config.apiKeyHeader,
-  };
-  const authorizer = createAuthorizer(entrance);
-  const streams = createOpenStreams({
-    authorizer,
-    grants,
-    recheckMs: config.cacheMaxStalenessMs / 2,
-    onError: (error) => onError("open streams could not be checked", error),
-  });
-  closers.unshift(async () => streams.close());
-
-  const tails = createLogTails({ store: createTailStore(database(open("tail", 1)), instance.id), onError });
   closers.unshift(() => tails.close());
 
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
   const recorder = createRecorder({
     write: createUsageStore({
-      db: database(open("usage", 1)),
+      db: database(pools.open("usage", 1)),
       instance,
       redact: createRedactor(config.tokenPrefix),
     }),
@@ -209,21 +147,20 @@ async function join(
   closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
 
   // An hour of a million keys takes a while.
-  const folding = keepFolded(database(open("rollups", 1, 600_000)), onError);
+  const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);
   closers.unshift(async () => folding.stop());
 
-  if (config.corsOrigins.length > 0) await app.register(fastifyCors, corsOptions(config));
-  app.setNotFoundHandler(answerNotFound);
   const shutdown = new AbortController();
   // Every running RPC listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
+  const { authorizer, streams } = verdicts;
   const rpcs = mountRpcs(app, {
     routes(router) {
       mountServices(router, {
         db,
         tokenPrefix: config.tokenPrefix,
-        verification: { ...entrance, recorder },
+        verification: { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder },
         tails,
       });
       options.routes?.(router);
@@ -237,8 +174,8 @@ async function join(
     ...config,
   });
   // Now, rather than at the first call: an access level that is unknown refuses to start.
-  for (const { method } of rpcs.handlers) policy.of(method);
-  fence.onDatabaseUp((up) => health.setServing(up));
+  for (const { method } of rpcs.handlers) verdicts.policy.of(method);
+  verdicts.fence.onDatabaseUp((up) => health.setServing(up));
 
   let closing: Promise<void> | undefined;
   return {
@@ -255,7 +192,7 @@ async function join(
     },
     async acceptor() {
       await app.ready();
-      return (socket) => listener?.accept(socket);
+      return (socket) => listener.accept(socket);
     },
     close() {
       closing ??= (async () => {
@@ -267,30 +204,6 @@ async function join(
       })();
       return closing;
     },
-  };
-}
-
-/** Timeouts that nobody has needed to set: see ListenerOptions. */
-const listenerDefaults = {
-  sniffTimeoutMs: 10_000,
-  headersTimeoutMs: 30_000,
-  keepAliveTimeoutMs: 72_000,
-  requestTimeoutMs: 0,
-};
-
-async function readTls(config: Config): Promise<{ cert: Buffer; key: Buffer } | undefined> {
-  if (config.tlsCert === undefined || config.tlsKey === undefined) return undefined;
-  const [cert, key] = await Promise.all([readFile(config.tlsCert), readFile(config.tlsKey)]);
-  return { cert, key };
-}
-
-function corsOptions(config: Config) {
-  return {
-    origin: config.corsOrigins.includes("*") ? "*" : config.corsOrigins,
-    methods: [...connectCors.allowedMethods],
-    allowedHeaders: [...connectCors.allowedHeaders, config.apiKeyHeader, "Authorization", "X-Request-Id"],
-    exposedHeaders: [...connectCors.exposedHeaders, "WWW-Authenticate", "X-Request-Id"],
-    maxAge: 7200,
   };
 }
 

@@ -7,16 +7,16 @@ import { within } from "./within.ts";
 /** Lets running requests finish, then ends them, then cuts their connections. */
 export async function drain(
   rpcs: MountedRpcs,
-  listener: Listener | undefined,
+  listener: Listener,
   shutdown: AbortController,
   timeoutMs: number,
 ): Promise<void> {
-  const closed = listener?.close() ?? Promise.resolve();
+  const closed = listener.close();
   if (!(await settlesWithin(rpcs.idle(), timeoutMs))) {
     shutdown.abort(new ConnectError("the server is stopping: try again", Code.Unavailable));
     await settlesWithin(rpcs.idle(), 1000);
   }
-  if (!(await settlesWithin(closed, 1000))) listener?.destroy();
+  if (!(await settlesWithin(closed, 1000))) listener.destroy();
 }
 
 function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
