@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { callKey } from "../auth/call.ts";
-import type { Credential, ReadHeader } from "../auth/credential.ts";
+import { type Credential, type ReadHeader, readHeaderOf } from "../auth/credential.ts";
 import { denialError } from "../auth/denial.ts";
 import { methodName } from "../auth/method-name.ts";
 import { type Principal, requireUser } from "../auth/principal.ts";
@@ -163,7 +163,7 @@ export function createSessionService(options: SessionServiceOptions): ServiceImp
 }
 
 function headerOf(context: HandlerContext): ReadHeader {
-  return (name) => context.requestHeader.get(name);
+  return readHeaderOf(context.requestHeader, context.url);
 }
 
 /** Another site's page must neither sign its visitor in as somebody else nor out. */
