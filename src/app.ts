@@ -4,6 +4,7 @@ import { cors as connectCors } from "@connectrpc/connect";
 import fastifyCors from "@fastify/cors";
 import Fastify, { type FastifyInstance, LogController } from "fastify";
 import type { Config } from "./config.ts";
+import { leadToConsole } from "./console/plugin.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { loggerOptions } from "./logger.ts";
 import { answerNotFound, answerUnknownRpc } from "./rpc/not-found.ts";
@@ -39,7 +40,7 @@ export async function createApp(
     },
   });
   if (created.listener === undefined) throw new Error("Fastify no longer asks its serverFactory at once");
-  const hooked = watchRequestHooks(fastify, [answerUnknownRpc]);
+  const hooked = watchRequestHooks(fastify, [answerUnknownRpc, leadToConsole]);
   if (config.corsOrigins.length > 0) await fastify.register(fastifyCors, corsOptions(config));
   fastify.setNotFoundHandler(answerNotFound);
   return { fastify, listener: created.listener, hooked };

@@ -102,7 +102,8 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   }
 
   readonly #readHeader = (name: string): string | undefined => {
-    const value = this.head.headers[name];
+    const { headers } = this.head;
+    const value = name === "host" ? (headers[":authority"] ?? headers.host) : headers[name];
     return typeof value === "string" ? value : undefined;
   };
 
