@@ -10,13 +10,10 @@ import { readClientEnvironment } from "../../src/config-client.ts";
 import { type Home, newHome, type Outcome } from "../harness/cli.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { newDirectory, onDatabase, secretKey, startServer, type TestServer } from "../harness/server.ts";
-import { until } from "../harness/until.ts";
 
 let server: TestServer;
-let ownToken: string;
 before(async () => {
   server = await startServer();
-  ownToken = noteSecret((await server.asStaff.keys.createApiKey({ userId: 2n, name: "caller" })).token);
 });
 after(() => server.close());
 
@@ -69,15 +66,23 @@ async function runExample(home: Home, line: string): Promise<Outcome> {
   const here = line.replaceAll("50052", "0");
   if (printed === undefined) return home.shell(here, { env });
   const started = home.startShell(here.replace(/^([A-Z]+=\S+ )?latchkey/, "$1exec latchkey"), { env });
-  await until(
-    async () => {
-      // What there is to follow.
-      if (!isLocal) await server.as(ownToken).users.getUser({ userId: 2n });
-      return started.stdout();
-    },
-    (text) => printed.test(text) || started.child.exitCode !== null,
-  );
-  started.child.kill("SIGTERM");
+  try {
+    let isPrinted = false;
+    const whenPrinted = started
+      .printed((text) => printed.test(text))
+      .then(() => {
+        isPrinted = true;
+      });
+    // What there is to follow, until it is followed.
+    const caller = isLocal
+      ? undefined
+      : await server.asStaff.keys.createApiKey({ userId: 2n, name: "caller" });
+    const users = caller && server.as(noteSecret(caller.token)).users;
+    while (users && !isPrinted) await users.getUser({ userId: 2n });
+    await whenPrinted;
+  } finally {
+    started.child.kill("SIGTERM");
+  }
   const outcome = await started.exited;
   return outcome.code === code ? { ...outcome, code: 0 } : outcome;
 }

@@ -6,7 +6,6 @@ import { test } from "node:test";
 import { type Config, settings } from "../../src/config.ts";
 import { newHome } from "../harness/cli.ts";
 import { newDirectory, onDatabase, secretKey, spawnMain } from "../harness/server.ts";
-import { until } from "../harness/until.ts";
 
 test("a flag stands above the environment, with serve and without", async (t) => {
   const env = await onDatabase({ LATCHKEY_REQUIRE_AUTH: "false", LATCHKEY_API_KEY_HEADER: "x-other" });
@@ -98,13 +97,13 @@ test("--watch starts the server again when a file of it changes, and stops with 
   const started = home.startShell(`exec '${process.execPath}' '${join(copy, "src/main.ts")}' serve --watch`);
   t.after(() => started.child.kill("SIGKILL"));
   const starts = () => started.stdout().match(/is listening/g)?.length ?? 0;
-  await until(starts, (count) => count === 1);
+  await started.printed(() => starts() === 1);
   const banner = join(copy, "src/cli/banner.ts");
   writeFileSync(
     banner,
     readFileSync(banner, "utf8").replace("Latchkey is listening", "Changed, it is listening"),
   );
-  await until(starts, (count) => count === 2);
+  await started.printed(() => starts() === 2);
   assert.match(started.stdout(), /Changed, it is listening/);
   started.child.kill("SIGTERM");
   const { code, stderr } = await started.exited;

@@ -31,6 +31,8 @@ export interface RunOptions {
 export interface Started {
   readonly child: ChildProcessWithoutNullStreams;
   readonly exited: Promise<Outcome>;
+  /** Resolves once standard output is as it should be, or the command has ended, however long that takes. */
+  printed(isDone: (stdout: string) => boolean): Promise<void>;
   /** What was printed so far. */
   stdout(): string;
   stderr(): string;
@@ -74,8 +76,10 @@ export function newHome(env: Readonly<Record<string, string>> = {}): Home {
 function watch(child: ChildProcessWithoutNullStreams): Started {
   let stdout = "";
   let stderr = "";
+  const looks = new Set<() => void>();
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
+    for (const look of looks) look();
   });
   const log = logFile();
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
@@ -85,7 +89,16 @@ function watch(child: ChildProcessWithoutNullStreams): Started {
   const exited = new Promise<Outcome>((done) => {
     child.on("close", (code) => done({ code, stdout, stderr }));
   });
-  return { child, exited, stdout: () => stdout, stderr: () => stderr };
+  const printed = (isDone: (text: string) => boolean) =>
+    new Promise<void>((resolve) => {
+      const look = () => {
+        if (isDone(stdout)) resolve();
+      };
+      looks.add(look);
+      look();
+      void exited.then(() => resolve());
+    });
+  return { child, exited, printed, stdout: () => stdout, stderr: () => stderr };
 }
 
 /** The lines of a result, each a JSON object. */
