@@ -63,13 +63,16 @@ test("each filter leaves the calls that it names", async () => {
     [["--address", "203.0.113.7"], 0],
     [["--text", "4711"], 1],
   ];
-  await Promise.all(
-    counts.map(async ([filter, count]) => {
-      const { code, stdout, stderr } = await home.latchkey([...of, ...filter, "--json"]);
-      assert.equal(code, 0, stderr);
-      assert.equal(jsonLines(stdout).length, count, filter.join(" "));
-    }),
-  );
+  // A user has no more than ten exports at once.
+  for (let i = 0; i < counts.length; i += 6) {
+    await Promise.all(
+      counts.slice(i, i + 6).map(async ([filter, count]) => {
+        const { code, stdout, stderr } = await home.latchkey([...of, ...filter, "--json"]);
+        assert.equal(code, 0, stderr);
+        assert.equal(jsonLines(stdout).length, count, filter.join(" "));
+      }),
+    );
+  }
 });
 
 test("logs --limit says that there are more, and --json and --csv give all that match", async () => {
