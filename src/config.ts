@@ -1,4 +1,6 @@
 /** Every setting: its name, default, unit and check. Nothing else reads the environment. */
+
+import { clientNames } from "./config-client.ts";
 import {
   addresses,
   boolean,
@@ -93,7 +95,9 @@ export interface Config {
   production: boolean;
 }
 
-interface Setting<K extends keyof Config = keyof Config> {
+type Field = Exclude<keyof Config, "production">;
+
+export interface Setting<K extends Field = Field> {
   env: string;
   field: K;
   parse: Parse<Config[K]>;
@@ -101,7 +105,7 @@ interface Setting<K extends keyof Config = keyof Config> {
   fallback: (production: boolean) => Config[K];
 }
 
-function setting<K extends keyof Config>(
+function setting<K extends Field>(
   env: string,
   field: K,
   parse: Parse<Config[K]>,
@@ -113,12 +117,11 @@ function setting<K extends keyof Config>(
 
 const maxMs = 2 ** 31 - 1;
 
-/** Reads a number of workers. */
-export const workerCount = integer(1, 64);
 /** The embedded database takes 200 connections, and a worker opens up to 21. */
 const mostWorkersEmbedded = 8;
 
-const settings: readonly Setting[] = [
+/** All of them; each is a flag of `latchkey serve` too. */
+export const settings: readonly Setting[] = [
   setting("HOST", "host", text, "127.0.0.1"),
   setting("PORT", "port", integer(0, 65535), 50051),
   setting("DATABASE_URL", "databaseUrl", databaseUrl, undefined),
@@ -196,7 +199,7 @@ const settings: readonly Setting[] = [
   setting("LATCHKEY_LEAN_UNARY", "leanUnary", boolean, true),
   setting("LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", integer(0, maxMs), 60_000),
   setting("LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", integer(0, maxMs), 10_000),
-  setting("LATCHKEY_WORKERS", "workers", workerCount, 1),
+  setting("LATCHKEY_WORKERS", "workers", integer(1, 64), 1),
   setting(
     "LATCHKEY_LOG_LEVEL",
     "logLevel",
@@ -211,14 +214,14 @@ const settings: readonly Setting[] = [
 /**
  * Reads the settings from an environment.
  *
- * A name that starts with LATCHKEY_ and is no setting, a value that a setting
- * does not take, and settings that contradict each other throw a
+ * A name that starts with LATCHKEY_ and is no setting (nor one that the other commands
+ * read), a value that a setting does not take, and settings that contradict each other throw a
  * {@link ConfigError} that names them. An empty value counts as not set.
  */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const production = env.NODE_ENV === "production";
   for (const name of Object.keys(env)) {
-    if (name.startsWith("LATCHKEY_") && !settings.some((s) => s.env === name)) {
+    if (name.startsWith("LATCHKEY_") && !clientNames.has(name) && !settings.some((s) => s.env === name)) {
       throw new ConfigError(`${name} is not a setting. Did you mean ${nearest(name)}?`);
     }
   }
@@ -270,7 +273,7 @@ export function showSettings(config: Config): ShownSetting[] {
 }
 
 /** Reads a value; what is wrong with it is said with its name. */
-function parseNamed<T>(name: string, parse: Parse<T>, value: string): T {
+export function parseNamed<T>(name: string, parse: Parse<T>, value: string): T {
   try {
     return parse(value);
   } catch (error) {

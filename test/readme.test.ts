@@ -1,11 +1,13 @@
 /** README says what is so. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { createToken, tokenPattern } from "../src/auth/token.ts";
-import { readConfig } from "../src/config.ts";
+import { settings as allSettings, readConfig } from "../src/config.ts";
+import { newHome } from "./harness/cli.ts";
 import { runCurl, runGrpcurl } from "./harness/commands.ts";
 import { noteSecret } from "./harness/secrets.ts";
 import { secretKey, startServer, type TestServer } from "./harness/server.ts";
@@ -76,13 +78,41 @@ for (const block of calls) {
   });
 }
 
+const commandLines = blocks("sh").filter(
+  (block) => block.startsWith("latchkey") || block.startsWith("INVOICES="),
+);
+
+test("README's commands for the command line work as they stand, one after the other", async () => {
+  assert.ok(commandLines.length >= 5);
+  const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({
+    userId: 2n,
+    name: "of README's commands",
+  });
+  noteSecret(token);
+  // Without LATCHKEY_TOKEN: they begin with a login.
+  const home = newHome({ LATCHKEY_SERVER: latchkey.url, KEY_ID: apiKey?.id ?? "" });
+  writeFileSync(join(home.directory, "token.txt"), secretKey);
+  const foreign = noteSecret("a-token-from-another-system");
+  writeFileSync(join(home.directory, "keys.csv"), `token,user,name\n${foreign},example,invoices\n`);
+  for (const block of commandLines) {
+    const { code, stdout, stderr } = await home.shell(
+      `set -e\n${block}\n[ -z "$INVOICES" ] || echo "made $INVOICES"`,
+    );
+    assert.equal(code, 0, `${block}\n${stderr}`);
+    for (const [made] of stdout.matchAll(tokensIn)) noteSecret(made);
+  }
+  const { requestLogs } = await latchkey.asStaff.logs.listRequestLogs({ filter: { protocol: "verify" } });
+  assert.ok(requestLogs.some(({ code }) => code === "ok"));
+});
+
+const tokensIn = new RegExp(tokenPattern("lk").source, "g");
+
 test("README's table of settings has every setting, and no other", () => {
   const table = readme.match(/^## Settings$[\s\S]*?^## /m)?.[0] ?? "";
   const documented = new Set(
     [...table.matchAll(/^\|([^|]*)\|/gm)].flatMap(([, cell = ""]) => cell.match(/[A-Z][A-Z_]{3,}/g) ?? []),
   );
-  const source = readFileSync("src/config.ts", "utf8");
-  const settings = new Set([...source.matchAll(/setting\(\s*"([A-Z_]+)"/g)].map(([, name]) => name ?? ""));
+  const settings = new Set(allSettings.map(({ env }) => env));
   assert.ok(settings.size > 25);
   assert.deepEqual([...documented].sort(), [...settings].sort());
 });

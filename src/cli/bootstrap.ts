@@ -1,5 +1,4 @@
 /** `latchkey bootstrap`: production's first staff user and key. */
-import { parseArgs } from "node:util";
 import { ConnectError } from "@connectrpc/connect";
 import { createToken, hashToken, tokenStart } from "../auth/token.ts";
 import type { Config } from "../config.ts";
@@ -11,24 +10,12 @@ import { createUser } from "../users/changes.ts";
 import { checkEmail, checkUsername } from "../users/fields.ts";
 import { UsageError } from "./usage-error.ts";
 
-const help = `Usage: latchkey bootstrap --username NAME [--email ADDRESS]
-
-Creates a staff user and an API key for it, and prints the key's token, once.
-It owns the database for that long: set DATABASE_URL to the one that the server
-will use, or stop a server that runs on the embedded one.
-
-Example: latchkey bootstrap --username ada --email ada@example.com
-`;
-
 /** Runs the command. Prints the token on standard output and the rest on standard error. */
-export async function bootstrap(args: string[], readConfig: () => Config): Promise<void> {
-  const { values } = readArgs(args);
-  if (values.help) {
-    process.stdout.write(help);
-    return;
-  }
-  if (values.username === undefined) throw new UsageError(`--username is missing\n\n${help}`);
-  const { username, email } = checkUser(values.username, values.email ?? "");
+export async function bootstrap(
+  user: { readonly username: string; readonly email: string },
+  readConfig: () => Config,
+): Promise<void> {
+  const { username, email } = checkUser(user.username, user.email);
   const config = readConfig();
 
   const opened = await openDatabase({ ...config, onProgress: (text) => process.stderr.write(`${text}\n`) });
@@ -61,7 +48,7 @@ export async function bootstrap(args: string[], readConfig: () => Config): Promi
       process.stdout.write(`${token}\n`);
     } catch (error) {
       if (sqlState(error) !== "23505") throw error;
-      throw new UsageError(`there is a user ${username} already: choose another --username\n\n${help}`);
+      throw new UsageError(`there is a user ${username} already: choose another --username`);
     } finally {
       await client.end({ timeout: 5 });
     }
@@ -74,21 +61,6 @@ function checkUser(username: string, email: string): { username: string; email: 
   try {
     return { username: checkUsername(username), email: checkEmail(email) };
   } catch (error) {
-    throw new UsageError(`${ConnectError.from(error).rawMessage}\n\n${help}`);
-  }
-}
-
-function readArgs(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        username: { type: "string" },
-        email: { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
-    });
-  } catch (error) {
-    throw new UsageError(`${error instanceof Error ? error.message : error}\n\n${help}`);
+    throw new UsageError(ConnectError.from(error).rawMessage);
   }
 }

@@ -51,12 +51,18 @@ export async function migrate(address: DatabaseAddress): Promise<void> {
 
 /** How many migrations this version has, and how many of them the database has. */
 export async function countMigrations(db: Database): Promise<{ known: number; applied: number }> {
-  const journal = await readFile(join(migrationsFolder, "meta/_journal.json"), "utf8");
-  const { entries } = JSON.parse(journal) as { entries: { when: number }[] };
+  const times = await migrationTimes();
   const [row] = await db.execute<{ applied: number }>(sql`
     SELECT count(*)::int AS applied FROM drizzle.__drizzle_migrations
-    WHERE created_at = ANY (${sql.param(entries.map(({ when }) => String(when)))}::bigint[])`);
-  return { known: entries.length, applied: row?.applied ?? 0 };
+    WHERE created_at = ANY (${sql.param(times.map(String))}::bigint[])`);
+  return { known: times.length, applied: row?.applied ?? 0 };
+}
+
+/** When each migration of this version was made: what Drizzle knows them by. */
+export async function migrationTimes(): Promise<number[]> {
+  const journal = await readFile(join(migrationsFolder, "meta/_journal.json"), "utf8");
+  const { entries } = JSON.parse(journal) as { entries: { when: number }[] };
+  return entries.map(({ when }) => when);
 }
 
 async function readVersion(db: Database): Promise<number> {

@@ -1,4 +1,4 @@
-/** `latchkey bootstrap` and the command line around it: output, errors and exit status. */
+/** `latchkey bootstrap`: output, errors and exit status. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ApiKeyType } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
@@ -95,13 +95,17 @@ test("two bootstraps with one username at once: one makes the user, the other sa
 });
 
 for (const [what, args, message] of [
-  ["bootstrap without a username", ["bootstrap"], /--username is missing/],
+  ["bootstrap without a username", ["bootstrap"], /--username/],
   ["bootstrap with a bad username", ["bootstrap", "--username", "two words"], /username must have/],
   ["bootstrap with a bad email", ["bootstrap", "--username", "ada", "--email", "nonsense"], /email must be/],
   ["bootstrap with an unknown option", ["bootstrap", "--user", "ada"], /--user/],
-  ["bootstrap with a stray word", ["bootstrap", "ada"], /ada/],
-  ["an unknown command", ["frobnicate"], /frobnicate is no command/],
-  ["serve with a stray word", ["serve", "now"], /serve now is no command/],
+  [
+    "bootstrap with a stray word",
+    ["bootstrap", "--username", "ada", "lovelace"],
+    /too many arguments.*lovelace/,
+  ],
+  ["an unknown command", ["frobnicate"], /unknown command 'frobnicate'/],
+  ["serve with a stray word", ["serve", "now"], /too many arguments.*now/],
   ["an unknown option", ["--frobnicate"], /--frobnicate/],
 ] as const) {
   test(`${what} exits with 2, says what is wrong and how it is used`, async () => {
@@ -114,17 +118,13 @@ for (const [what, args, message] of [
   });
 }
 
-for (const [args, usage] of [
-  [["--help"], /^Usage: latchkey \[COMMAND\]/],
-  [["-h"], /^Usage: latchkey \[COMMAND\]/],
-  [["help"], /^Usage: latchkey \[COMMAND\]/],
-  [["serve", "--help"], /^Usage: latchkey \[COMMAND\]/],
-  [["bootstrap", "--help"], /^Usage: latchkey bootstrap/],
-  [["bootstrap", "-h"], /^Usage: latchkey bootstrap/],
-] as const) {
+for (const args of [
+  ["bootstrap", "--help"],
+  ["bootstrap", "-h"],
+]) {
   test(`latchkey ${args.join(" ")} prints its usage on standard output, whatever the settings`, async () => {
-    const { code, stdout, stderr } = await run([...args], { PORT: "nonsense" });
+    const { code, stdout, stderr } = await run(args, { PORT: "nonsense" });
     assert.deepEqual([code, stderr], [0, ""]);
-    assert.match(stdout, usage);
+    assert.match(stdout, /^Usage: latchkey bootstrap \[options\]/);
   });
 }

@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "../../src/db/client.ts";
+import { newHome } from "../harness/cli.ts";
 import { pem } from "../harness/pem.ts";
 import { startPgBouncer } from "../harness/pgbouncer.ts";
 import { createTestDatabase } from "../harness/postgres.ts";
-import { createUserAndKey, startServer } from "../harness/server.ts";
+import { createUserAndKey, newDirectory, startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
 for (const usageDurability of ["batched", "strict"] as const) {
@@ -50,4 +51,21 @@ test("over TLS statements run, and an idle connection stays", async (t) => {
   }
   assert.equal(closed, 0);
   await client.end({ timeout: 1 });
+});
+
+test("doctor says when LISTEN would go through a transaction pooler, and when it does not", async (t) => {
+  const direct = await createTestDatabase();
+  const { url: pooled } = await startPgBouncer(t, direct);
+  const home = newHome({ DATABASE_URL: pooled, LATCHKEY_DATA_DIR: newDirectory() });
+  const wrong = await home.latchkey(["doctor"]);
+  assert.equal(wrong.code, 1, wrong.stdout);
+  assert.match(wrong.stdout, /^wrong .*\n.*LATCHKEY_LISTEN_DATABASE_URL/m);
+  const right = await home.latchkey(["doctor"], { env: { LATCHKEY_LISTEN_DATABASE_URL: direct } });
+  assert.equal(right.code, 0, right.stdout);
+  assert.match(right.stdout, /^ok +news /m);
+  const astray = await home.latchkey(["doctor"], {
+    env: { LATCHKEY_LISTEN_DATABASE_URL: await createTestDatabase() },
+  });
+  assert.equal(astray.code, 1, astray.stdout);
+  assert.match(astray.stdout, /^wrong +news .*not heard.*\n.*LATCHKEY_LISTEN_DATABASE_URL/m);
 });
