@@ -29,6 +29,8 @@ export interface Config {
   authEnabled: boolean;
   /** Methods that declare no access need a principal. `LATCHKEY_REQUIRE_AUTH`, default false. */
   requireAuth: boolean;
+  /** Refuse to start where a method declares no access in its proto. `LATCHKEY_REQUIRE_DECLARED_ACCESS`, default false. */
+  requireDeclaredAccess: boolean;
   /** Header that carries the token. `LATCHKEY_API_KEY_HEADER`, default x-api-key. */
   apiKeyHeader: string;
   /** `LATCHKEY_TOKEN_PREFIX`, default lk. Tokens of another prefix are refused. */
@@ -118,6 +120,7 @@ const settings: readonly Setting[] = [
   setting("LATCHKEY_DATA_DIR", "dataDir", text, ".latchkey"),
   setting("LATCHKEY_AUTH_ENABLED", "authEnabled", boolean, true),
   setting("LATCHKEY_REQUIRE_AUTH", "requireAuth", boolean, false),
+  setting("LATCHKEY_REQUIRE_DECLARED_ACCESS", "requireDeclaredAccess", boolean, false),
   setting(
     "LATCHKEY_API_KEY_HEADER",
     "apiKeyHeader",
@@ -220,17 +223,20 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
 
 /**
  * The settings of a program: its options, checked as the environment's are, and
- * the defaults. `production` is NODE_ENV's unless it is given. Throws a
- * {@link ConfigError}.
+ * the defaults. `production` is NODE_ENV's unless it is given. A program that has a client of its
+ * database says so by `sql`, in place of `databaseUrl`. Throws a {@link ConfigError}.
  */
-export function withDefaults(options: Partial<Config>): Config {
+export function withDefaults(options: Partial<Config> & { sql?: unknown }): Config {
   const production = options.production ?? process.env.NODE_ENV === "production";
   const config: Partial<Record<keyof Config, unknown>> = { production };
   for (const { field, parse, fallback } of settings) {
     const value = options[field];
     config[field] = value === undefined ? fallback(production) : parseNamed(field, parse, String(value));
   }
-  return checkConfig(config as unknown as Config);
+  if (options.sql !== undefined && options.databaseUrl !== undefined) {
+    throw new ConfigError("sql and databaseUrl both say where the database is: give one of them");
+  }
+  return checkConfig(config as unknown as Config, options.sql !== undefined);
 }
 
 /** Reads a value; what is wrong with it is said with its name. */
@@ -243,7 +249,8 @@ function parseNamed<T>(name: string, parse: Parse<T>, value: string): T {
   }
 }
 
-function checkConfig(config: Config): Config {
+function checkConfig(config: Config, hasClient = false): Config {
+  const isEmbedded = config.databaseUrl === undefined && !hasClient;
   if (config.production && config.acceptSecretKey) {
     throw new ConfigError(
       "LATCHKEY_ACCEPT_SECRET_KEY cannot be true with NODE_ENV=production: the secret key is a development shortcut. Use an API key: latchkey bootstrap creates the first.",
@@ -252,12 +259,12 @@ function checkConfig(config: Config): Config {
   if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) {
     throw new ConfigError("LATCHKEY_TLS_CERT and LATCHKEY_TLS_KEY must be set together");
   }
-  if (config.listenDatabaseUrl !== undefined && config.databaseUrl === undefined) {
+  if (config.listenDatabaseUrl !== undefined && isEmbedded) {
     throw new ConfigError(
       "LATCHKEY_LISTEN_DATABASE_URL needs DATABASE_URL: the embedded database has no pooler",
     );
   }
-  if (config.workers > mostWorkersEmbedded && config.databaseUrl === undefined) {
+  if (config.workers > mostWorkersEmbedded && isEmbedded) {
     throw new ConfigError(
       `LATCHKEY_WORKERS above ${mostWorkersEmbedded} needs DATABASE_URL: the embedded database has no connections for more`,
     );

@@ -11,6 +11,7 @@ const defaults: Config = {
   dataDir: ".latchkey",
   authEnabled: true,
   requireAuth: false,
+  requireDeclaredAccess: false,
   apiKeyHeader: "x-api-key",
   tokenPrefix: "lk",
   acceptSecretKey: true,

@@ -3,7 +3,8 @@ import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import { migrate as drizzleMigrate } from "drizzle-orm/postgres-js/migrator";
 import { TimedOutError, within } from "../within.ts";
-import { connect, type Database, type DatabaseAddress, database } from "./client.ts";
+import type { DatabaseAddress } from "./address.ts";
+import { connect, type Database, database } from "./client.ts";
 
 // src/db and dist/db lie equally deep in the package.
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));

@@ -1,14 +1,20 @@
 /** Whose request it is, as the request log has it. */
 import { isIP } from "node:net";
-import type { FastifyRequest } from "fastify";
+
+/** What a request of Fastify, Express or Node says of its sender. */
+export interface PeerRequest {
+  /** As the host's own trust in proxies has it. */
+  readonly ip?: string | undefined;
+  readonly socket: { readonly remoteAddress?: string | undefined };
+}
 
 /**
  * The address of the socket's peer, or what a trusted proxy says that it is. A
  * forwarded text that is no address is not believed: Postgres would refuse it, and
  * with it every row of its batch.
  */
-export function peerAddress(req: FastifyRequest): string {
-  const said = plain(req.ip);
+export function peerAddress(req: PeerRequest): string {
+  const said = plain(req.ip ?? "");
   return isIP(said) === 0 ? plain(req.socket.remoteAddress ?? "") : said;
 }
 
