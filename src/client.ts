@@ -105,8 +105,8 @@ function tokenReader(source: TokenSource): ReadToken {
   };
 }
 
-/** Files that were written within this time may be written again without a new time: their clocks are coarse. */
-const settledMs = 1000;
+/** A file that was written within this time may be written again without a new time: some file systems' clocks tick every 2 s. */
+const settledMs = 2000;
 
 function tokenFileReader(path: string): ReadToken {
   // An import would be in the way of bundles for browsers.
@@ -117,13 +117,13 @@ function tokenFileReader(path: string): ReadToken {
   let last: { token: string; version: string | undefined } | undefined;
 
   async function read(): Promise<string> {
-    const { ino, size, mtimeNs, ctimeNs, mtimeMs } = await fs!.stat(path, { bigint: true });
-    const version = [ino, size, mtimeNs, ctimeNs].join();
+    const { ino, size, ctimeNs, ctimeMs } = await fs!.stat(path, { bigint: true });
+    const version = [ino, size, ctimeNs].join();
     if (last?.version === version) return last.token;
     const token = (await fs!.readFile(path, "utf8")).trim();
     if (token === "" && last !== undefined) return last.token;
     if (!isToken(token)) throw cannotSend(`what is in the token file ${path} ${notAToken}`);
-    const settled = Date.now() - Number(mtimeMs) > settledMs;
+    const settled = Date.now() - Number(ctimeMs) > settledMs;
     last = { token, version: settled ? version : undefined };
     return token;
   }
