@@ -1,14 +1,6 @@
 /** What a client sends with `withApiKey`, to whom, and what it reads from a refusal. */
 import assert from "node:assert/strict";
-import fs, {
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
+import fs, { mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, mock, test } from "node:test";

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Interceptor, Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import {
   createConnectTransport,
   createGrpcTransport,
@@ -57,6 +57,11 @@ export function createInProcessClients(options: {
     return door.path;
   }
 
+  const refuseClosed: Interceptor = (next) => async (req) => {
+    if (closed) throw new ConnectError("the server is closed", Code.Unavailable);
+    return next(req);
+  };
+
   return {
     transport({ token, protocol = "connect", peerAddress = "127.0.0.1", interceptors = [] } = {}) {
       const path = doorOf(peerAddress);
@@ -66,7 +71,11 @@ export function createInProcessClients(options: {
         baseUrl: "http://localhost",
         httpVersion: "2",
         nodeOptions: { createConnection: () => connect(path) },
-        interceptors: token === undefined ? interceptors : [...interceptors, withApiKey(token, { header })],
+        interceptors: [
+          ...interceptors,
+          refuseClosed,
+          ...(token === undefined ? [] : [withApiKey(token, { header })]),
+        ],
       });
     },
     close() {
