@@ -13,7 +13,7 @@ import { type Config, withDefaults } from "./config.ts";
 import { type Closers, createCore, type ProgramOptions, readyDatabase } from "./core.ts";
 import { createLog } from "./logger.ts";
 import { checkAccess } from "./rpc/declared-access.ts";
-import { type PeerRequest, peerAddress } from "./rpc/peer-address.ts";
+import { type PeerRequest, peerAddressOf } from "./rpc/peer-address.ts";
 import { infrastructure } from "./services.ts";
 import { closeAll } from "./stop.ts";
 
@@ -33,6 +33,7 @@ type HostSetting =
   | "streamResetBurst"
   | "streamResetRate"
   | "maxConcurrentRpcs"
+  | "leanUnary"
   | "maxUnaryMs"
   | "workers";
 
@@ -112,7 +113,7 @@ async function join(config: Config, options: LatchkeyOptions, closers: Closers):
   return {
     apiKeyInterceptor: () => apiKeyInterceptor({ ...verdicts, recorder }),
     apiKeyGate: () => apiKeyGate({ ...verdicts, recorder }),
-    contextValues: (req) => createContextValues().set(peerAddressKey, peerAddress(req) || undefined),
+    contextValues: (req) => createContextValues().set(peerAddressKey, peerAddressOf(req)),
     routes: core.mountServices,
     requireDeclaredAccess(router) {
       checkAccess(router.handlers, verdicts.policy, { required: true, exempt: infrastructure });

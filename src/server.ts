@@ -4,12 +4,9 @@ import type { AddressInfo, Socket } from "node:net";
 import type { ConnectRouter, Interceptor, Transport } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import { createApp } from "./app.ts";
-import { apiKeyGate } from "./auth/gate.ts";
-import { apiKeyInterceptor } from "./auth/interceptor.ts";
 import { type Config, withDefaults } from "./config.ts";
 import { type Closers, createCore, type ProgramOptions, readyDatabase } from "./core.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
-import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { checkAccess } from "./rpc/declared-access.ts";
 import { createHealth } from "./rpc/health.ts";
 import { createInProcessClients, type TransportOptions } from "./rpc/in-process.ts";
@@ -84,14 +81,17 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
 
 async function join(config: Config, options: ServerOptions, closers: Closers): Promise<Server> {
   const opened = await readyDatabase(config, options, closers);
-  const { fastify: app, listener } = await createApp(config, {
+  const {
+    fastify: app,
+    listener,
+    hooked,
+  } = await createApp(config, {
     secretKey: opened.secretKey,
     ...(options.logStream && { logStream: options.logStream }),
   });
   const onError = (message: string, error: unknown) => app.log.error({ err: error }, message);
   const core = await createCore(config, opened, closers, onError);
   const { verdicts, recorder } = core;
-  const { authorizer, streams } = verdicts;
   closers.unshift(() => app.close());
   await options.plugins?.(app);
 
@@ -105,13 +105,12 @@ async function join(config: Config, options: ServerOptions, closers: Closers): P
       options.routes?.(router);
       mountInfrastructure(router, health, config.reflection);
     },
-    gate: apiKeyGate({ authorizer, recorder }),
-    interceptors: [
-      boundaryInterceptor(app.log),
-      apiKeyInterceptor({ authorizer, recorder, streams }),
-      ...(options.interceptors ?? []),
-    ],
+    authorizer: verdicts.authorizer,
+    streams: verdicts.streams,
+    interceptors: options.interceptors ?? [],
     recorder,
+    listener,
+    hooked,
     uncapped: [HealthService],
     shutdownSignal: shutdown.signal,
     ...config,
