@@ -126,6 +126,7 @@ const settings: readonly (readonly [
   ["LATCHKEY_AUTH_ENABLED", "authEnabled", truths, notTruths],
   ["LATCHKEY_REQUIRE_AUTH", "requireAuth", truths, notTruths],
   ["LATCHKEY_REQUIRE_DECLARED_ACCESS", "requireDeclaredAccess", truths, notTruths],
+  ["LATCHKEY_LEAN_UNARY", "leanUnary", truths, notTruths],
   [
     "LATCHKEY_API_KEY_HEADER",
     "apiKeyHeader",

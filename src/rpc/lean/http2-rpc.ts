@@ -38,6 +38,8 @@ export class Http2Rpc extends LeanRpc {
   }
 
   protected readBody(): void {
+    // While the caller was looked up, an empty body has ended: nobody will say so again.
+    if (this.#stream.readableEnded) return this.bodyEnded();
     this.#stream.on("data", onData);
     this.#stream.on("end", onEnd);
   }
