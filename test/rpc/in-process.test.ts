@@ -236,10 +236,10 @@ describe("of a server that does not listen", () => {
 
   test("once it is closed, calls are unavailable and there are no new transports; nothing is left behind", async () => {
     const { TMPDIR } = process.env;
-    const [directory, dataDir] = [newDirectory(), newDirectory()];
+    const directory = newDirectory();
+    const other = await create({ usageDurability: "strict" });
     try {
       process.env.TMPDIR = directory;
-      const other = await create({ usageDurability: "strict", dataDir });
       const staff = clientsOf(other.transport({ token: secretKey }));
       await staff.keys.listApiKeys({});
       assert.equal(readdirSync(directory).length, 1);
