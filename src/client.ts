@@ -13,7 +13,10 @@ import { ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
  */
 export type TokenSource =
   | string
-  | { readonly tokenFile: string }
+  | {
+      /** Path of the file. White space around the token does not count. */
+      readonly tokenFile: string;
+    }
   | (() => string | undefined | Promise<string | undefined>);
 
 /** How {@link withApiKey} sends the token. */

@@ -61,8 +61,9 @@ export interface Config {
   trustedProxies: string[];
   /** Origins that browsers may call from; * is any. `LATCHKEY_CORS_ORIGINS`. */
   corsOrigins: string[];
-  /** Paths of PEM files; both or neither. `LATCHKEY_TLS_CERT`, `LATCHKEY_TLS_KEY`. */
+  /** Path of a PEM file, the certificate and its chain. Needs `tlsKey`. `LATCHKEY_TLS_CERT`. */
   tlsCert: string | undefined;
+  /** Path of a PEM file, the certificate's key. Needs `tlsCert`. `LATCHKEY_TLS_KEY`. */
   tlsKey: string | undefined;
   /** `LATCHKEY_MAX_MESSAGE_BYTES`, default 4194304, each way. */
   maxMessageBytes: number;
@@ -70,8 +71,9 @@ export interface Config {
   maxHeaderBytes: number;
   /** HTTP/2 streams at once on one connection. `LATCHKEY_MAX_STREAMS_PER_CONNECTION`, default 256. */
   maxStreamsPerConnection: number;
-  /** Stream resets that one connection may send at once, and a second. `LATCHKEY_STREAM_RESET_BURST`, 1000; `LATCHKEY_STREAM_RESET_RATE`, 33. */
+  /** Stream resets that one connection may send at once. `LATCHKEY_STREAM_RESET_BURST`, default 1000. */
   streamResetBurst: number;
+  /** Stream resets a second by which those are replenished. `LATCHKEY_STREAM_RESET_RATE`, default 33. */
   streamResetRate: number;
   /** RPCs at once on this instance; more are answered resource_exhausted. `LATCHKEY_MAX_CONCURRENT_RPCS`, default 10000. */
   maxConcurrentRpcs: number;

@@ -35,7 +35,10 @@ export interface ProgramOptions {
    */
   sql?: postgres.Sql;
   /** Where the log goes, a JSON line each; default standard error. */
-  logStream?: { write(line: string): void };
+  logStream?: {
+    /** Takes a line, its line break included. */
+    write(line: string): void;
+  };
   /** Told of what takes a while at the start, for people. */
   onProgress?: (message: string) => void;
 }

@@ -18,7 +18,7 @@ import { infrastructure } from "./services.ts";
 import { closeAll } from "./stop.ts";
 
 /** Settings of the port and of the process, which are the program's own concern. */
-type HostSetting =
+export type HostSetting =
   | "host"
   | "port"
   | "requireDeclaredAccess"

@@ -15,6 +15,7 @@ const firstAnswerMs = 7_000;
 
 /** The message says how old, and what is needed. */
 export class PostgresTooOldError extends Error {
+  /** "PostgresTooOldError". */
   override name = "PostgresTooOldError";
 }
 

@@ -7,7 +7,11 @@ import proxyAddr from "@fastify/proxy-addr";
 export interface PeerRequest {
   /** As the host's own trust in proxies has it. */
   readonly ip?: string | undefined;
-  readonly socket: { readonly remoteAddress?: string | undefined };
+  /** What the request came over. */
+  readonly socket: {
+    /** Of the other end. */
+    readonly remoteAddress?: string | undefined;
+  };
 }
 
 /** The address of a request on a host that is none of ours; undefined where it is not known. */

@@ -39,9 +39,11 @@ export class Http2Rpc extends LeanRpc {
 
   protected readBody(): void {
     // While the caller was looked up, an empty body has ended: nobody will say so again.
-    if (this.#stream.readableEnded) return this.bodyEnded();
-    this.#stream.on("data", onData);
-    this.#stream.on("end", onEnd);
+    if (this.#stream.readableEnded) this.bodyEnded();
+    else {
+      this.#stream.on("data", onData);
+      this.#stream.on("end", onEnd);
+    }
   }
 
   take(chunk: Buffer): void {
