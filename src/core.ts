@@ -2,7 +2,6 @@
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import type { ConnectRouter } from "@connectrpc/connect";
-import type postgres from "postgres";
 import { v7 as uuidv7 } from "uuid";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
@@ -15,6 +14,7 @@ import { createPools } from "./db/pools.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails, type LogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
+import type { ProgramOptions } from "./program-options.ts";
 import { infrastructure, mountServices } from "./services.ts";
 import { keepFolded } from "./usage/fold.ts";
 import { foldedUntil } from "./usage/fold-store.ts";
@@ -25,23 +25,6 @@ import { createVerdicts, type Verdicts } from "./verdicts.ts";
 
 /** What is to be closed at the end, the first one first. */
 export type Closers = (() => Promise<unknown>)[];
-
-/** What only a program can give. */
-export interface ProgramOptions {
-  /**
-   * A postgres.js client that says where the database is and how to connect to it, in place of
-   * `databaseUrl`. It is only read: Latchkey's own connections are opened besides (see README,
-   * "Many instances", for how many), and the client is neither used nor ended.
-   */
-  sql?: postgres.Sql;
-  /** Where the log goes, a JSON line each; default standard error. */
-  logStream?: {
-    /** Takes a line, its line break included. */
-    write(line: string): void;
-  };
-  /** Told of what takes a while at the start, for people. */
-  onProgress?: (message: string) => void;
-}
 
 /** A database of this version's schema. */
 export interface ReadyDatabase extends OpenedDatabase {

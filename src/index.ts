@@ -8,10 +8,10 @@
 export { getPrincipal, type Principal, principalKey, requireStaff, requireUser } from "./auth/principal.ts";
 export type { TokenSource } from "./client.ts";
 export { type Config, ConfigError, readConfig } from "./config.ts";
-export type { ProgramOptions } from "./core.ts";
 export { EmbeddedPostgresError } from "./db/embedded/embedded.ts";
 export { PostgresTooOldError } from "./db/migrate.ts";
 export { createLatchkey, type HostSetting, type Latchkey, type LatchkeyOptions } from "./latchkey.ts";
+export type { ProgramOptions } from "./program-options.ts";
 export type { TransportOptions } from "./rpc/in-process.ts";
 export type { PeerRequest } from "./rpc/peer-address.ts";
 export { createServer, type Server, type ServerOptions } from "./server.ts";

@@ -5,8 +5,9 @@ import type { ConnectRouter, Interceptor, Transport } from "@connectrpc/connect"
 import type { FastifyInstance } from "fastify";
 import { createApp } from "./app.ts";
 import { type Config, withDefaults } from "./config.ts";
-import { type Closers, createCore, type ProgramOptions, readyDatabase } from "./core.ts";
+import { type Closers, createCore, readyDatabase } from "./core.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
+import type { ProgramOptions } from "./program-options.ts";
 import { checkAccess } from "./rpc/declared-access.ts";
 import { createHealth } from "./rpc/health.ts";
 import { createInProcessClients, type TransportOptions } from "./rpc/in-process.ts";
