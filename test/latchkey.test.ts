@@ -15,8 +15,10 @@ import {
   createRouterTransport,
   type Transport,
 } from "@connectrpc/connect";
+import { expressConnectMiddleware } from "@connectrpc/connect-express";
 import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
 import { connectNodeAdapter, createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import express from "express";
 import Fastify from "fastify";
 import postgres from "postgres";
 import { peerAddressKey } from "../src/auth/call.ts";
@@ -50,6 +52,13 @@ const hosts: Record<string, { http2: boolean; start: (options: AdapterOptions) =
   "node:http2": {
     http2: true,
     start: (options) => listen(http2.createServer(connectNodeAdapter({ ...options }))),
+  },
+  Express: {
+    http2: false,
+    start(options) {
+      const app = express().set("trust proxy", "loopback");
+      return listen(http.createServer(app.use(expressConnectMiddleware({ ...options }))));
+    },
   },
   "Fastify, HTTP/1.1": {
     http2: false,
@@ -237,8 +246,10 @@ describe("where calls come from", () => {
 
   test("is what a proxy says where the host trusts it, and the socket's elsewhere", async () => {
     const from = (address: string) => ({ "x-forwarded-for": address });
-    assert.deepEqual(await callOn("Fastify, HTTP/1.1", true, from("203.0.113.7")), ["example"]);
-    assert.equal(await callOn("Fastify, HTTP/1.1", true, from("198.51.100.7")), "ADDRESS_NOT_ALLOWED");
+    for (const host of ["Fastify, HTTP/1.1", "Express"]) {
+      assert.deepEqual(await callOn(host, true, from("203.0.113.7")), ["example"], host);
+      assert.equal(await callOn(host, true, from("198.51.100.7")), "ADDRESS_NOT_ALLOWED", host);
+    }
     assert.deepEqual(await callOn("node:http", true, from("198.51.100.7")), ["example"]);
   });
 

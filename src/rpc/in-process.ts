@@ -15,7 +15,7 @@ import { type TokenSource, withApiKey } from "../client.ts";
 /** How a client within the server's process calls it. */
 export interface TransportOptions {
   /** Sent with every call; default none. */
-  token?: TokenSource;
+  token?: TokenSource | undefined;
   /** Default "connect". Each of them carries unary calls and streams of every kind. */
   protocol?: "connect" | "grpc" | "grpc-web";
   /** The IP address that calls come from, as far as the server can tell. Default 127.0.0.1. */
