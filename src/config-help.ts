@@ -18,6 +18,7 @@ export const settingHelp: Readonly<Record<Exclude<keyof Config, "production">, S
   dataDir: { value: "folder", text: "holds the embedded database and the development secret key" },
   authEnabled: { text: "false: every method is open" },
   requireAuth: { text: "methods that declare nothing need a credential" },
+  requireDeclaredAccess: { text: "refuse to start while a method declares no access" },
   apiKeyHeader: { value: "name", text: "header that carries the token" },
   tokenPrefix: { value: "prefix", text: "what tokens begin with" },
   acceptSecretKey: { text: "let the secret key sign in; never in production" },

@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 
 /** A setting that is unknown or malformed. The message names it and says what it takes. */
 export class ConfigError extends Error {
+  /** "ConfigError". */
   override name = "ConfigError";
 }
 

@@ -31,6 +31,8 @@ export interface Config {
   authEnabled: boolean;
   /** Methods that declare no access need a principal. `LATCHKEY_REQUIRE_AUTH`, default false. */
   requireAuth: boolean;
+  /** Refuse to start where a method declares no access in its proto. `LATCHKEY_REQUIRE_DECLARED_ACCESS`, default false. */
+  requireDeclaredAccess: boolean;
   /** Header that carries the token. `LATCHKEY_API_KEY_HEADER`, default x-api-key. */
   apiKeyHeader: string;
   /** `LATCHKEY_TOKEN_PREFIX`, default lk. Tokens of another prefix are refused. */
@@ -61,8 +63,9 @@ export interface Config {
   trustedProxies: string[];
   /** Origins that browsers may call from; * is any. `LATCHKEY_CORS_ORIGINS`. */
   corsOrigins: string[];
-  /** Paths of PEM files; both or neither. `LATCHKEY_TLS_CERT`, `LATCHKEY_TLS_KEY`. */
+  /** Path of a PEM file, the certificate and its chain. Needs `tlsKey`. `LATCHKEY_TLS_CERT`. */
   tlsCert: string | undefined;
+  /** Path of a PEM file, the certificate's key. Needs `tlsCert`. `LATCHKEY_TLS_KEY`. */
   tlsKey: string | undefined;
   /** Serve the console, and sign browsers in. `LATCHKEY_CONSOLE`, default true. */
   console: boolean;
@@ -76,8 +79,9 @@ export interface Config {
   maxHeaderBytes: number;
   /** HTTP/2 streams at once on one connection. `LATCHKEY_MAX_STREAMS_PER_CONNECTION`, default 256. */
   maxStreamsPerConnection: number;
-  /** Stream resets that one connection may send at once, and a second. `LATCHKEY_STREAM_RESET_BURST`, 1000; `LATCHKEY_STREAM_RESET_RATE`, 33. */
+  /** Stream resets that one connection may send at once. `LATCHKEY_STREAM_RESET_BURST`, default 1000. */
   streamResetBurst: number;
+  /** Stream resets a second by which those are replenished. `LATCHKEY_STREAM_RESET_RATE`, default 33. */
   streamResetRate: number;
   /** RPCs at once on this instance; more are answered resource_exhausted. `LATCHKEY_MAX_CONCURRENT_RPCS`, default 10000. */
   maxConcurrentRpcs: number;
@@ -129,6 +133,7 @@ export const settings: readonly Setting[] = [
   setting("LATCHKEY_DATA_DIR", "dataDir", text, ".latchkey"),
   setting("LATCHKEY_AUTH_ENABLED", "authEnabled", boolean, true),
   setting("LATCHKEY_REQUIRE_AUTH", "requireAuth", boolean, false),
+  setting("LATCHKEY_REQUIRE_DECLARED_ACCESS", "requireDeclaredAccess", boolean, false),
   setting(
     "LATCHKEY_API_KEY_HEADER",
     "apiKeyHeader",
@@ -236,17 +241,20 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
 
 /**
  * The settings of a program: its options, checked as the environment's are, and
- * the defaults. `production` is NODE_ENV's unless it is given. Throws a
- * {@link ConfigError}.
+ * the defaults. `production` is NODE_ENV's unless it is given. A program that has a client of its
+ * database says so by `sql`, in place of `databaseUrl`. Throws a {@link ConfigError}.
  */
-export function withDefaults(options: Partial<Config>): Config {
+export function withDefaults(options: Partial<Config> & { sql?: unknown }): Config {
   const production = options.production ?? process.env.NODE_ENV === "production";
   const config: Partial<Record<keyof Config, unknown>> = { production };
   for (const { field, parse, fallback } of settings) {
     const value = options[field];
     config[field] = value === undefined ? fallback(production) : parseNamed(field, parse, String(value));
   }
-  return checkConfig(config as unknown as Config);
+  if (options.sql !== undefined && options.databaseUrl !== undefined) {
+    throw new ConfigError("sql and databaseUrl both say where the database is: give one of them");
+  }
+  return checkConfig(config as unknown as Config, options.sql !== undefined);
 }
 
 export interface ShownSetting {
@@ -282,7 +290,8 @@ export function parseNamed<T>(name: string, parse: Parse<T>, value: string): T {
   }
 }
 
-function checkConfig(config: Config): Config {
+function checkConfig(config: Config, hasClient = false): Config {
+  const isEmbedded = config.databaseUrl === undefined && !hasClient;
   if (config.production && config.acceptSecretKey) {
     throw new ConfigError(
       "LATCHKEY_ACCEPT_SECRET_KEY cannot be true with NODE_ENV=production: the secret key is a development shortcut. Use an API key: latchkey bootstrap creates the first.",
@@ -291,12 +300,12 @@ function checkConfig(config: Config): Config {
   if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) {
     throw new ConfigError("LATCHKEY_TLS_CERT and LATCHKEY_TLS_KEY must be set together");
   }
-  if (config.listenDatabaseUrl !== undefined && config.databaseUrl === undefined) {
+  if (config.listenDatabaseUrl !== undefined && isEmbedded) {
     throw new ConfigError(
       "LATCHKEY_LISTEN_DATABASE_URL needs DATABASE_URL: the embedded database has no pooler",
     );
   }
-  if (config.workers > mostWorkersEmbedded && config.databaseUrl === undefined) {
+  if (config.workers > mostWorkersEmbedded && isEmbedded) {
     throw new ConfigError(
       `LATCHKEY_WORKERS above ${mostWorkersEmbedded} needs DATABASE_URL: the embedded database has no connections for more`,
     );

@@ -1,56 +1,56 @@
 /** The one place where the parts are joined. */
 import { setMaxListeners } from "node:events";
-import { readFile } from "node:fs/promises";
 import type { AddressInfo, Socket } from "node:net";
-import { hostname } from "node:os";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { ConnectRouter, Interceptor, Transport } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
-import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
-import { developmentSecretKey } from "./auth/secret-key.ts";
-import { createRedactor } from "./auth/token.ts";
-import { type Config, showSettings, withDefaults } from "./config.ts";
+import { type Config, withDefaults } from "./config.ts";
 import { serveConsole } from "./console/plugin.ts";
-import { database } from "./db/client.ts";
-import { createHousekeeping } from "./db/housekeeping.ts";
-import { migrate } from "./db/migrate.ts";
-import { type OpenedDatabase, openDatabase } from "./db/open.ts";
-import { createPools } from "./db/pools.ts";
-import { keepPresence } from "./db/presence.ts";
+import { type Closers, createCore, readyDatabase } from "./core.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
-import { createLogTails } from "./logs/tail.ts";
-import { createTailStore } from "./logs/tail-store.ts";
+import type { ProgramOptions } from "./program-options.ts";
+import { checkAccess } from "./rpc/declared-access.ts";
 import { createHealth } from "./rpc/health.ts";
-import { createMethodLister, type MethodLister, readComments } from "./rpc/method-list.ts";
+import { createInProcessClients, type TransportOptions } from "./rpc/in-process.ts";
 import { mountRpcs } from "./rpc/mount.ts";
-import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
+import { infrastructure, mountInfrastructure } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
-import { keepFolded } from "./usage/fold.ts";
-import { foldedUntil } from "./usage/fold-store.ts";
-import { createRecorder } from "./usage/recorder.ts";
-import { createUsageStore } from "./usage/store.ts";
-import { seedUsers } from "./users/seed.ts";
-import { createVerdicts, sessionLife } from "./verdicts.ts";
 
 /** Every setting, all of them optional, and what only a program can give. */
-export interface ServerOptions extends Partial<Omit<Config, "workers">> {
+export interface ServerOptions extends Partial<Omit<Config, "workers">>, ProgramOptions {
   /** Mounts services of one's own beside Latchkey's. */
   routes?: (router: ConnectRouter) => void;
-  /** Where the server's log goes, a JSON line each; default standard error. */
-  logStream?: { write(line: string): void };
-  /** Told of what takes a while at the start, for people. */
-  onProgress?: (message: string) => void;
+  /**
+   * Interceptors of every RPC, Latchkey's own services included; the first one is outermost. They run
+   * after authentication: `context.values` has the principal (see {@link principalKey}), what was
+   * refused does not reach them, and what they refuse is counted and logged with their code. Those of
+   * one service alone are an option of `router.service`.
+   */
+  interceptors?: Interceptor[];
+  /**
+   * Registers Fastify plugins, hooks and routes of one's own, before any RPC is mounted. RPCs pass
+   * `onRequest` hooks, which run before authentication, and no others: their responses are written
+   * past Fastify. Other routes pass all hooks and no authentication.
+   */
+  plugins?: (app: FastifyInstance) => void | Promise<void>;
 }
 
+/** A server, its database migrated and ready. */
 export interface Server {
-  /** For routes, hooks and plugins of one's own. RPCs pass its onRequest hooks only. */
+  /** The Fastify instance: its log, its `inject`, and what `plugins` has decorated it with. */
   readonly app: FastifyInstance;
-  /** Undefined: none is accepted. */
+  /** What the secret key is; undefined: none is accepted. */
   readonly secretKey: string | undefined;
   /** For people: where the database is. */
   readonly databaseDescription: string;
   /** Starts to listen. Rejects when the port is taken. */
   listen(): Promise<AddressInfo>;
+  /**
+   * Creates a transport for clients in this process, such as tests, whether or not the server
+   * listens. Verdicts, limits, counting and logging are those of any other client. Calls reject as
+   * `unavailable` once the server is closed.
+   */
+  transport(options?: TransportOptions): Transport;
   /**
    * Readies it for connections that another process accepted and handed over, in place of
    * `listen`. Resolves with what takes them, unread; whoever calls it lets go of the socket.
@@ -58,138 +58,59 @@ export interface Server {
   acceptor(): Promise<(socket: Socket) => void>;
   /**
    * Stops: takes no new request, lets running ones finish within
-   * `shutdownTimeoutMs`, commits usage and closes the database.
+   * `shutdownTimeoutMs`, commits usage and closes what it has opened of the database. May be called
+   * more than once.
    */
   close(): Promise<void>;
 }
 
 /**
  * Creates a server, its database migrated and ready. Rejects, with nothing left
- * open, where it cannot: with a ConfigError for a setting that it does not take.
+ * open, where it cannot: with a {@link ConfigError} for a setting that it does not take, with a
+ * {@link PostgresTooOldError} or {@link EmbeddedPostgresError} for the database, and with what
+ * `routes` and `plugins` throw.
  */
 export async function createServer(options: ServerOptions = {}): Promise<Server> {
   const config = withDefaults(options);
-  const { onProgress } = options;
-  const opened = await openDatabase({ ...config, ...(onProgress && { onProgress }) });
-  const closers: (() => Promise<unknown>)[] = [() => opened.close()];
+  const closers: Closers = [];
   try {
-    return await join(config, options, opened, closers);
+    return await join(config, options, closers);
   } catch (error) {
     await closeAll(closers);
     throw error;
   }
 }
 
-async function join(
-  config: Config,
-  options: ServerOptions,
-  opened: OpenedDatabase,
-  closers: (() => Promise<unknown>)[],
-): Promise<Server> {
-  await migrate(opened.listenAddress);
-  const secretKey = config.acceptSecretKey
-    ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
-    : undefined;
-
+async function join(config: Config, options: ServerOptions, closers: Closers): Promise<Server> {
+  const opened = await readyDatabase(config, options, closers);
   const {
     fastify: app,
     listener,
     hooked,
   } = await createApp(config, {
-    secretKey,
+    secretKey: opened.secretKey,
     ...(options.logStream && { logStream: options.logStream }),
   });
   const onError = (message: string, error: unknown) => app.log.error({ err: error }, message);
-
-  const pools = createPools(opened, config.listenDatabaseUrl !== undefined);
-  closers.unshift(() => pools.close());
-  const db = database(pools.open("requests", 10));
-  const housekeeping = createHousekeeping({
-    db: database(pools.open("housekeeping", 1)),
-    ...config,
-    foldedUntil,
-    onError,
-  });
-  closers.unshift(() => housekeeping.close());
-  await housekeeping.start();
-  if (!config.production) await seedUsers(db);
-
-  const instance = {
-    id: uuidv7(),
-    hostname: hostname(),
-    pid: process.pid,
-    version: await packageVersion(),
-    startedAt: new Date(),
-  };
-  const verdicts = await createVerdicts({
-    pools,
-    config,
-    secretKey,
-    instanceId: instance.id,
-    publicMethods: [`${HealthService.typeName}/*`],
-    onError,
-  });
-  closers.unshift(() => verdicts.close());
-
-  const tails = createLogTails({
-    store: createTailStore(database(pools.open("tail", 1)), instance.id),
-    onError,
-  });
-  closers.unshift(() => tails.close());
-
-  const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
-  const recorder = createRecorder({
-    write: createUsageStore({
-      db: database(pools.open("usage", 1)),
-      instance,
-      redact: createRedactor(config.tokenPrefix),
-    }),
-    durability: config.usageDurability,
-    records: (method) => !unlogged.has(method.service),
-    onError,
-  });
-  closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
-
-  // An hour of a million keys takes a while.
-  const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);
-  closers.unshift(async () => folding.stop());
-
-  const presence = keepPresence(db, instance, onError);
-  closers.unshift(() => presence.stop());
+  const core = await createCore(config, opened, closers, onError);
+  const { verdicts, recorder } = core;
+  closers.unshift(() => app.close());
+  await options.plugins?.(app);
 
   const shutdown = new AbortController();
   // Every running RPC listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
-  const comments = await readComments();
-  let methods: MethodLister;
   if (config.console) await serveConsole(app);
   const rpcs = mountRpcs(app, {
     routes(router) {
-      mountServices(router, {
-        db,
-        tokenPrefix: config.tokenPrefix,
-        verification: { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder },
-        tails,
-        sessions: { ...verdicts, ...config, life: sessionLife(config), closed: whySignInIsClosed(config) },
-        server: {
-          ...config,
-          instance,
-          settings: showSettings(config),
-          database: opened.description,
-          state: () => ({ changesHeard: verdicts.fence.isFresh(), runningRpcs: rpcs.running }),
-          authorizer: verdicts.authorizer,
-          methods: () => methods,
-        },
-      });
-      const own = new Set(router.handlers.map((handler) => handler.service));
+      core.mountServices(router, () => rpcs.running);
       options.routes?.(router);
       mountInfrastructure(router, health, config.reflection);
-      const services = [...new Set(router.handlers.map((handler) => handler.service))];
-      methods = createMethodLister({ services, own, policy: verdicts.policy, comments });
     },
     authorizer: verdicts.authorizer,
     streams: verdicts.streams,
+    interceptors: options.interceptors ?? [],
     recorder,
     listener,
     hooked,
@@ -197,14 +118,22 @@ async function join(
     shutdownSignal: shutdown.signal,
     ...config,
   });
-  // Now, rather than at the first call: an access level that is unknown refuses to start.
-  for (const { method } of rpcs.handlers) verdicts.policy.of(method);
+  checkAccess(rpcs.handlers, verdicts.policy, {
+    required: config.requireDeclaredAccess,
+    exempt: infrastructure,
+  });
   verdicts.fence.onDatabaseUp((up) => health.setServing(up));
+
+  async function acceptor() {
+    await app.ready();
+    return (socket: Socket) => listener.accept(socket);
+  }
+  const clients = createInProcessClients({ acceptor, apiKeyHeader: config.apiKeyHeader });
 
   let closing: Promise<void> | undefined;
   return {
     app,
-    secretKey,
+    secretKey: opened.secretKey,
     databaseDescription: opened.description,
     async listen() {
       await app.listen({
@@ -214,29 +143,17 @@ async function join(
       });
       return app.server.address() as AddressInfo;
     },
-    async acceptor() {
-      await app.ready();
-      return (socket) => listener.accept(socket);
-    },
+    transport: clients.transport,
+    acceptor,
     close() {
       closing ??= (async () => {
         health.close();
-        void tails.close();
+        void core.tails.close();
+        clients.close();
         await drain(rpcs, listener, shutdown, config.shutdownTimeoutMs);
-        await app.close();
         await closeAll(closers, onError);
       })();
       return closing;
     },
   };
-}
-
-function whySignInIsClosed(config: Config): string | undefined {
-  if (!config.authEnabled) return "authentication is switched off: there is nobody to sign in";
-  return config.console ? undefined : "the console is switched off: set LATCHKEY_CONSOLE=true";
-}
-
-async function packageVersion(): Promise<string> {
-  const text = await readFile(new URL("../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }

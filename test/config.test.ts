@@ -11,6 +11,7 @@ const defaults: Config = {
   dataDir: ".latchkey",
   authEnabled: true,
   requireAuth: false,
+  requireDeclaredAccess: false,
   apiKeyHeader: "x-api-key",
   tokenPrefix: "lk",
   acceptSecretKey: true,
@@ -127,6 +128,8 @@ const settings: readonly (readonly [
   ["LATCHKEY_DATA_DIR", "dataDir", [["/var/lib/keys", "/var/lib/keys"]], []],
   ["LATCHKEY_AUTH_ENABLED", "authEnabled", truths, notTruths],
   ["LATCHKEY_REQUIRE_AUTH", "requireAuth", truths, notTruths],
+  ["LATCHKEY_REQUIRE_DECLARED_ACCESS", "requireDeclaredAccess", truths, notTruths],
+  ["LATCHKEY_LEAN_UNARY", "leanUnary", truths, notTruths],
   [
     "LATCHKEY_API_KEY_HEADER",
     "apiKeyHeader",
@@ -392,6 +395,15 @@ test("a LISTEN address without a database of one's own is refused", () => {
   };
   assert.throws(() => readConfig({ LATCHKEY_LISTEN_DATABASE_URL: url }), expected);
   assert.throws(() => withDefaults({ listenDatabaseUrl: url }), expected);
+});
+
+test("a program's client stands for a database URL, and does not go with one", () => {
+  const url = "postgres://ada:hunter2@db/keys";
+  assert.equal(withDefaults({ sql: {}, listenDatabaseUrl: url }).listenDatabaseUrl, url);
+  assert.throws(() => withDefaults({ sql: {}, databaseUrl: url }), {
+    name: "ConfigError",
+    message: /^sql and databaseUrl both say(?!.*hunter2)/,
+  });
 });
 
 test("more workers than the embedded database has connections for need another", () => {

@@ -31,7 +31,7 @@ async function runNpx(command: string): Promise<Record<string, unknown>> {
   return JSON.parse((await promisify(execFile)("sh", ["-c", command])).stdout);
 }
 
-const calls = blocks("sh").filter((block) => /^(curl|npx buf|grpcurl)/.test(block));
+const calls = blocks("sh").filter((block) => /^(curl|npx buf curl|grpcurl)/.test(block));
 
 test("README has commands for curl, grpcurl and buf", () => {
   for (const tool of ["curl", "grpcurl", "npx buf curl"]) {

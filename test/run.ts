@@ -5,7 +5,7 @@
  *   node test/run.ts [--suite NAME] [FILE…]
  *
  * Without files: every test of the suite. `main` (the default) needs npm alone;
- * `clients` and `faults` are the folders of that name.
+ * `clients`, `faults` and `package` are the folders of that name.
  */
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 import { startTestPostgres } from "./harness/postgres.ts";
 import { findLeaks } from "./harness/secrets.ts";
 
-const ownSuites = ["clients", "faults"];
+const ownSuites = ["clients", "faults", "package"];
 const longestRunMs = 20 * 60_000;
 
 const { values, positionals } = parseArgs({

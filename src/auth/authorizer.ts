@@ -6,7 +6,7 @@ import {
   type ContextValues,
   createContextKey,
 } from "@connectrpc/connect";
-import { callKey } from "./call.ts";
+import { callKey, peerAddressKey } from "./call.ts";
 import type { Credential, ReadHeader } from "./credential.ts";
 import { denialError } from "./denial.ts";
 import { methodName } from "./method-name.ts";
@@ -98,7 +98,7 @@ export function createAuthorizer(options: {
 
   return {
     authorize(method, header, values) {
-      const peerAddress = values.get(callKey)?.peerAddress;
+      const peerAddress = values.get(callKey)?.peerAddress ?? values.get(peerAddressKey);
       return askAndNote(method, { credential: options.readCredential(header), peerAddress }, values);
     },
     reauthorize: askAndNote,

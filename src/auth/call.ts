@@ -51,6 +51,14 @@ export const callKey: ContextKey<Call | undefined> = createContextKey<Call | und
   description: "latchkey call",
 });
 
+/** Where a host that records no calls can put the IP address that a request comes from. */
+export const peerAddressKey: ContextKey<string | undefined> = createContextKey<string | undefined>(
+  undefined,
+  {
+    description: "latchkey peer address",
+  },
+);
+
 /** Characters kept of a text that a caller can choose: rows are kept in memory by their number. */
 const maxTextLength = 512;
 

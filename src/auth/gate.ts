@@ -1,7 +1,15 @@
 /** The verdict before the body: a router's `requestGate`. */
 import type { ConnectError, HandlerContext } from "@connectrpc/connect";
 import { type Authorizer, authorizationKey } from "./authorizer.ts";
-import { beginCall, type Call, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
+import {
+  beginCall,
+  type Call,
+  type CallRecorder,
+  callKey,
+  cannotCount,
+  peerAddressKey,
+  recordEnd,
+} from "./call.ts";
 import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
 
@@ -51,5 +59,6 @@ function begin(context: HandlerContext): Call {
     protocol: context.protocolName,
     requestId: context.requestHeader.get("x-request-id"),
     userAgent: context.requestHeader.get("user-agent"),
+    peerAddress: context.values.get(peerAddressKey),
   });
 }

@@ -1,7 +1,7 @@
 /** The one interceptor that carries authentication and counting on any Connect router. */
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
-import { beginCall, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
+import { beginCall, type CallRecorder, callKey, cannotCount, peerAddressKey, recordEnd } from "./call.ts";
 import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
 import type { OpenStreams } from "./open-streams.ts";
@@ -24,8 +24,9 @@ export interface ApiKeyInterceptorOptions {
  * Behind {@link apiKeyGate} it takes up the gate's verdict. Without one it looks
  * up itself, after a unary body was read. On a host that records calls itself
  * (our server) it leaves recording to the host; elsewhere it records, without
- * byte counts and peer address, which it cannot see, and ends what its client
- * has left or whose deadline has passed, whether or not the handler heeds that.
+ * byte counts, which it cannot see, and ends what its client has left or whose
+ * deadline has passed, whether or not the handler heeds that. The peer address it
+ * knows where the host has put it into the context values ({@link peerAddressKey}).
  */
 export function apiKeyInterceptor(options: ApiKeyInterceptorOptions): Interceptor {
   return (next) => async (req) => {
@@ -95,6 +96,7 @@ async function recorded(
     protocol: protocolOf(req),
     requestId: req.header.get("x-request-id"),
     userAgent: req.header.get("user-agent"),
+    peerAddress: req.contextValues.get(peerAddressKey),
   });
   let ended: Promise<void> | undefined;
   const end = (failure?: ConnectError) => {

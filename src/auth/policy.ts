@@ -30,6 +30,8 @@ export interface Policy {
    * declares is not known here.
    */
   named(method: MethodName): AccessRequirement;
+  /** Whether a mounted method declares what it requires: in its proto, or by being listed as public. */
+  isDeclared(method: DescMethod): boolean;
 }
 
 /** Creates a policy. Each method is worked out once. */
@@ -58,6 +60,8 @@ export function createPolicy(options: PolicyOptions): Policy {
     named({ service, name }) {
       return byName.get(`${service}/${name}`) ?? (isPublic(service, name) ? "public" : "authenticated");
     },
+    isDeclared: (method) =>
+      isPublic(method.parent.typeName, method.name) || declaredAccess(method) !== undefined,
   };
 }
 

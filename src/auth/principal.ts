@@ -3,14 +3,17 @@ import {
   Code,
   ConnectError,
   type ContextKey,
-  type ContextValues,
   createContextKey,
+  type HandlerContext,
 } from "@connectrpc/connect";
 
 /** The verified identity behind an RPC. It never holds the credential. */
 export interface Principal {
+  /** The user's id. */
   readonly userId: bigint;
+  /** The user's name, unique without regard to case. */
   readonly username: string;
+  /** Whether the user is staff. */
   readonly isStaff: boolean;
   /** How the caller signed in. */
   readonly credentialKind: "api_key" | "secret_key" | "session";
@@ -28,16 +31,13 @@ export const principalKey: ContextKey<Principal | undefined> = createContextKey<
   { description: "latchkey principal" },
 );
 
-/** What a handler's context gives to read the principal from. */
-type Context = { readonly values: ContextValues };
-
 /** The principal of this RPC; undefined when the caller is anonymous. */
-export function getPrincipal(context: Context): Principal | undefined {
+export function getPrincipal(context: Pick<HandlerContext, "values">): Principal | undefined {
   return context.values.get(principalKey);
 }
 
 /** The principal of this RPC. Throws `unauthenticated` when the caller is anonymous. */
-export function requireUser(context: Context): Principal {
+export function requireUser(context: Pick<HandlerContext, "values">): Principal {
   const principal = getPrincipal(context);
   if (principal === undefined) {
     throw new ConnectError("this needs an API key: send one and call again", Code.Unauthenticated);
@@ -49,7 +49,7 @@ export function requireUser(context: Context): Principal {
  * The principal of this RPC, a staff user's. Throws `unauthenticated` when the
  * caller is anonymous and `permission_denied` when the user is not staff.
  */
-export function requireStaff(context: Context): Principal {
+export function requireStaff(context: Pick<HandlerContext, "values">): Principal {
   const principal = requireUser(context);
   if (!principal.isStaff) {
     throw new ConnectError("this needs a staff user's API key", Code.PermissionDenied);
@@ -62,7 +62,7 @@ export function requireStaff(context: Context): Principal {
  * `unauthenticated` when the caller is anonymous and `permission_denied` when it
  * may not.
  */
-export function requireVerifier(context: Context): Principal {
+export function requireVerifier(context: Pick<HandlerContext, "values">): Principal {
   const principal = requireUser(context);
   if (!principal.canVerify) {
     throw new ConnectError(

@@ -1,9 +1,8 @@
 /** What `latchkey doctor` finds out about the database. Nothing is started and nothing is written. */
 import type { Config } from "../config.ts";
-import type { DatabaseAddress } from "../db/client.ts";
+import { type DatabaseAddress, describeAddress } from "../db/address.ts";
 import { lookAtEmbedded } from "../db/embedded/look.ts";
 import { type DatabaseState, hearsChanges, lookAtDatabase } from "../db/look.ts";
-import { describeUrl } from "../db/open.ts";
 import { explain } from "./explain.ts";
 import { type Finding, ok, warning, wrong } from "./finding.ts";
 import { packageVersion } from "./version.ts";
@@ -46,7 +45,7 @@ async function checkServer(config: Config, url: string): Promise<Finding[]> {
   const address: DatabaseAddress = { url };
   const pooled = config.listenDatabaseUrl !== undefined;
   const state = await lookAtDatabase(address, pooled);
-  const name = describeUrl(url);
+  const name = describeAddress({ url });
   if (state.major < oldestPostgres) {
     return [
       wrong(what, `${name} is Postgres ${state.version}`, `take one of version ${oldestPostgres} or newer`),

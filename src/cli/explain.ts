@@ -1,9 +1,9 @@
 /** What the process says when it cannot go on: what is wrong and what to do, where that is known. */
 import { resolve } from "node:path";
 import { type Config, ConfigError } from "../config.ts";
+import { describeAddress } from "../db/address.ts";
 import { EmbeddedPostgresError } from "../db/embedded/embedded.ts";
 import { PostgresTooOldError } from "../db/migrate.ts";
-import { describeUrl } from "../db/open.ts";
 import { UsageError } from "./usage-error.ts";
 import { WorkerStartError } from "./workers.ts";
 
@@ -39,7 +39,7 @@ export function explain(error: unknown, readConfig: () => Config): string {
   if (databaseUrl !== undefined && path === undefined) {
     const settings =
       listenDatabaseUrl === undefined ? "DATABASE_URL" : "DATABASE_URL, LATCHKEY_LISTEN_DATABASE_URL";
-    return `cannot use ${describeUrl(databaseUrl)} (${code}: ${root.message}). Check ${settings} and that the server runs`;
+    return `cannot use ${describeAddress({ url: databaseUrl })} (${code}: ${root.message}). Check ${settings} and that the server runs`;
   }
   return root.stack ?? root.message;
 }

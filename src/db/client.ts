@@ -1,15 +1,10 @@
 /** Connections to Postgres, and Drizzle over them. */
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
-import postgres from "postgres";
-import { hostsOf, type UrlHost } from "./database-url.ts";
+import type postgres from "postgres";
+import { type DatabaseAddress, type DatabaseHost, hostsAt } from "./address.ts";
 import { createDialer, type Dialer, type Place } from "./dial.ts";
 import { surviveLostConnections } from "./lost-connection.ts";
 import { findPrimary } from "./primary.ts";
-
-/** Where a database is: a URL, of one host or several, or the socket of the embedded one. */
-export type DatabaseAddress =
-  | { readonly url: string }
-  | { readonly host: string; readonly port: number; readonly database: string; readonly username: string };
 
 export type Database = PostgresJsDatabase<Record<string, never>>;
 /** What a statement runs on: the database or a transaction of it. */
@@ -40,6 +35,11 @@ const answerMs = 5_000;
  * take and its answer needs. Of several hosts it connects to the one that takes writes.
  */
 export function connect(address: DatabaseAddress, options: ConnectOptions): postgres.Sql {
+  return connectTo(hostsAt(address), options);
+}
+
+function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: ConnectOptions): postgres.Sql {
+  const [{ open, place, own }] = hosts;
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
     max: options.max,
     connect_timeout: connectTimeoutMs / 1000,
@@ -48,8 +48,9 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
     onnotice: () => {},
     ...(options.onNotification && { onnotify: options.onNotification, max_lifetime: null }),
     ...(options.onClose && { onclose: options.onClose }),
-    prepare: !options.pooled,
+    prepare: !options.pooled && own?.prepare !== false,
     connection: {
+      ...own?.connection,
       application_name: `latchkey ${options.purpose}`,
       ...(!options.pooled && {
         statement_timeout: options.statementTimeoutMs,
@@ -57,31 +58,23 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): post
       }),
     },
   };
-  const hosts = "url" in address ? hostsOf(address.url) : [];
-  const [first] = hosts;
-  const find = first === undefined ? async () => socketOf(address) : placeFinder(hosts);
+  // Whoever gave sockets of their own knows better how to connect.
+  if (place === undefined) return surviveLostConnections(open(settings));
   const dialer = createDialer({
-    find,
+    find: hosts.length === 1 ? async () => place : placeFinder(hosts),
     connectTimeoutMs,
     // A statement that Postgres itself gives up is answered.
     silenceMs: options.statementTimeoutMs + Math.min(answerMs, options.statementTimeoutMs / 2),
   });
   // Of its own too, which its types leave out.
   Object.assign(settings, { socket: dialer.dial });
-  const client = first === undefined ? postgres({ ...settings, ...address }) : postgres(first.url, settings);
-  return surviveLostConnections(closeWith(client, dialer));
-}
-
-function socketOf(address: DatabaseAddress): Place {
-  if ("url" in address) throw new Error("a URL has a host");
-  return { path: `${address.host}/.s.PGSQL.${address.port}` };
+  return surviveLostConnections(closeWith(open(settings), dialer));
 }
 
 /** Where to connect: of several hosts, to the one that takes writes now. */
-function placeFinder(hosts: readonly UrlHost[]): () => Promise<Place> {
-  if (hosts.length === 1) return async () => (hosts[0] as UrlHost).place;
-  const find = findPrimary(hosts, async ({ url }) => {
-    const client = connect({ url }, { max: 1, purpose: "primary", statementTimeoutMs: 2000 });
+function placeFinder(hosts: readonly DatabaseHost[]): () => Promise<Place> {
+  const find = findPrimary(hosts, async (host) => {
+    const client = connectTo([host], { max: 1, purpose: "primary", statementTimeoutMs: 2000 });
     try {
       const [row] = await client`
         SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only`;
@@ -90,7 +83,7 @@ function placeFinder(hosts: readonly UrlHost[]): () => Promise<Place> {
       await client.end({ timeout: 0 });
     }
   });
-  return async () => (await find()).place;
+  return async () => (await find()).place!;
 }
 
 /** Once it has ended, nothing of a client is left, not even what it was just connecting. */

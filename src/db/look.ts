@@ -1,7 +1,8 @@
 /** What a database is and holds, for those who want to know what is wrong: only read. */
 import { sql } from "drizzle-orm";
 import { TimedOutError, within } from "../within.ts";
-import { connect, type Database, type DatabaseAddress, database, sqlState } from "./client.ts";
+import type { DatabaseAddress } from "./address.ts";
+import { connect, type Database, database, sqlState } from "./client.ts";
 import { countMigrations, migrationTimes } from "./migrate.ts";
 
 export interface DatabaseState {

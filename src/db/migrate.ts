@@ -5,7 +5,8 @@ import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import { migrate as drizzleMigrate } from "drizzle-orm/postgres-js/migrator";
 import { TimedOutError, within } from "../within.ts";
-import { connect, type Database, type DatabaseAddress, database } from "./client.ts";
+import type { DatabaseAddress } from "./address.ts";
+import { connect, type Database, database } from "./client.ts";
 
 // src/db and dist/db lie equally deep in the package.
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
@@ -16,6 +17,7 @@ const firstAnswerMs = 7_000;
 
 /** The message says how old, and what is needed. */
 export class PostgresTooOldError extends Error {
+  /** "PostgresTooOldError". */
   override name = "PostgresTooOldError";
 }
 

@@ -1,5 +1,6 @@
 /** Where the database is, started first where it is our own. */
-import type { DatabaseAddress } from "./client.ts";
+import type postgres from "postgres";
+import { type DatabaseAddress, describeAddress } from "./address.ts";
 import { startEmbeddedPostgres } from "./embedded/embedded.ts";
 
 export interface OpenedDatabase {
@@ -12,19 +13,22 @@ export interface OpenedDatabase {
   close(): Promise<void>;
 }
 
-/** Opens the database at a URL, else starts the embedded one in the data directory. */
+/** Opens the database of a client or at a URL, else starts the embedded one in the data directory. */
 export async function openDatabase(options: {
+  /** Tells where to connect; it is neither used nor ended. */
+  sql?: postgres.Sql | undefined;
   databaseUrl: string | undefined;
   listenDatabaseUrl: string | undefined;
   dataDir: string;
   onProgress?: (message: string) => void;
 }): Promise<OpenedDatabase> {
-  const { databaseUrl, listenDatabaseUrl } = options;
-  if (databaseUrl !== undefined) {
+  const { sql, databaseUrl, listenDatabaseUrl } = options;
+  const given = sql !== undefined ? { client: sql } : databaseUrl !== undefined && { url: databaseUrl };
+  if (given) {
     return {
-      address: { url: databaseUrl },
-      listenAddress: { url: listenDatabaseUrl ?? databaseUrl },
-      description: describeUrl(databaseUrl),
+      address: given,
+      listenAddress: listenDatabaseUrl === undefined ? given : { url: listenDatabaseUrl },
+      description: describeAddress(given),
       close: async () => {},
     };
   }
@@ -40,17 +44,4 @@ export async function openDatabase(options: {
     description: `embedded Postgres in ${options.dataDir}${embedded.adopted ? " (taken over from a process that was killed)" : ""}`,
     close: () => embedded.stop(),
   };
-}
-
-/** The URL of an address: what another process reaches the same database by. */
-export function urlOf(address: DatabaseAddress): string {
-  if ("url" in address) return address.url;
-  const { host, port, database, username } = address;
-  return `postgres://${username}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`;
-}
-
-/** The hosts and the database of a Postgres URL, without user and password. */
-export function describeUrl(url: string): string {
-  const [, hosts = "", name = ""] = url.match(/^postgres(?:ql)?:\/\/(?:[^@/]*@)?([^/?]*)\/?([^?]*)/) ?? [];
-  return `Postgres at ${hosts || "localhost"}${name && `, database ${name}`}`;
 }

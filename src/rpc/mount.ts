@@ -1,6 +1,11 @@
 /** Mounts services: where an RPC enters, and which path it takes to its handler. */
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import { type ConnectRouter, createConnectRouter, createServiceImplSpec } from "@connectrpc/connect";
+import {
+  type ConnectRouter,
+  createConnectRouter,
+  createServiceImplSpec,
+  type Interceptor,
+} from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import type { FastifyInstance } from "fastify";
@@ -24,6 +29,8 @@ export interface MountOptions {
   authorizer: Authorizer;
   recorder: CallRecorder;
   streams: OpenStreams;
+  /** What runs after authentication; the first one is outermost. */
+  interceptors: readonly Interceptor[];
   /** Where unary RPCs are met before Fastify is asked. */
   listener: Listener;
   /** Whether somebody has hooked into Fastify's `onRequest`; asked once the app is ready. */
@@ -78,7 +85,7 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     readMaxBytes: options.maxMessageBytes,
     writeMaxBytes: options.maxMessageBytes,
     shutdownSignal: options.shutdownSignal,
-    interceptors: [boundaryInterceptor(boundary), apiKeyInterceptor(options)],
+    interceptors: [boundaryInterceptor(boundary), apiKeyInterceptor(options), ...options.interceptors],
     requestGate: admitted(apiKeyGate({ authorizer, recorder })),
   });
   const unary = new Map<DescMethod, UnaryMethod>();
@@ -89,7 +96,6 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
   const lean = createLeanPath({
     ...options,
     methods: options.leanUnary ? [...unary.values()] : [],
-    interceptors: [],
     admission,
     peerAddress,
     isUncapped,

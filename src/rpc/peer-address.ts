@@ -3,6 +3,24 @@ import type { IncomingHttpHeaders } from "node:http";
 import { isIP } from "node:net";
 import proxyAddr from "@fastify/proxy-addr";
 
+/** What a request of Node, Fastify or Express says of its sender. */
+export interface PeerRequest {
+  /** As the host's own trust in proxies has it. */
+  readonly ip?: string | undefined;
+  /** What the request came over. */
+  readonly socket: {
+    /** Of the other end. */
+    readonly remoteAddress?: string | undefined;
+  };
+}
+
+/** The address of a request on a host that is none of ours; undefined where it is not known. */
+export function peerAddressOf(req: PeerRequest): string | undefined {
+  const said = plain(req.ip ?? "");
+  const address = isIP(said) === 0 ? plain(req.socket.remoteAddress ?? "") : said;
+  return address || undefined;
+}
+
 /** Says where a request came from: from the address of its socket and its headers. */
 export type PeerAddress = (socketAddress: string | undefined, headers: IncomingHttpHeaders) => string;
 

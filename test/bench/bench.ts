@@ -11,8 +11,8 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { urlOf } from "../../src/db/address.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
-import { urlOf } from "../../src/db/open.ts";
 import { databaseUrl, openSql } from "../harness/postgres.ts";
 import { type BenchOptions, help, readOptions } from "./bench-options.ts";
 import { say } from "./database.ts";

@@ -14,8 +14,8 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { urlOf } from "../../src/db/address.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
-import { urlOf } from "../../src/db/open.ts";
 import {
   clientsOf,
   connectTransport,

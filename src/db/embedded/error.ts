@@ -1,5 +1,6 @@
 /** What went wrong with the embedded Postgres and what to do about it; the message is written for the operator. */
 export class EmbeddedPostgresError extends Error {
+  /** "EmbeddedPostgresError". */
   override readonly name = "EmbeddedPostgresError";
 }
 

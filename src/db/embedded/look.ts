@@ -1,7 +1,7 @@
 /** The embedded Postgres as it lies there: nothing is made, started or taken over. */
 import { access, constants, realpath } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { DatabaseAddress } from "../client.ts";
+import type { DatabaseAddress } from "../address.ts";
 import { chooseServer } from "./binaries.ts";
 import { CLUSTER_NAME, clusterMajor } from "./cluster.ts";
 import { unless } from "./error.ts";

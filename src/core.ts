@@ -1,0 +1,171 @@
+/** What verdicts and counting need, whoever serves the RPCs: the database, keys in memory, the recorder. */
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import type { DescService } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { v7 as uuidv7 } from "uuid";
+import { developmentSecretKey } from "./auth/secret-key.ts";
+import { createRedactor } from "./auth/token.ts";
+import { type Config, showSettings } from "./config.ts";
+import { database } from "./db/client.ts";
+import { createHousekeeping } from "./db/housekeeping.ts";
+import { migrate } from "./db/migrate.ts";
+import { type OpenedDatabase, openDatabase } from "./db/open.ts";
+import { createPools } from "./db/pools.ts";
+import { keepPresence } from "./db/presence.ts";
+import { Health as HealthService } from "./gen/health/v1/health_pb.js";
+import { createLogTails, type LogTails } from "./logs/tail.ts";
+import { createTailStore } from "./logs/tail-store.ts";
+import type { ProgramOptions } from "./program-options.ts";
+import { createMethodLister, type MethodLister, readComments } from "./rpc/method-list.ts";
+import { infrastructure, mountServices } from "./services.ts";
+import { keepFolded } from "./usage/fold.ts";
+import { foldedUntil } from "./usage/fold-store.ts";
+import { createRecorder, type Recorder } from "./usage/recorder.ts";
+import { createUsageStore } from "./usage/store.ts";
+import { seedUsers } from "./users/seed.ts";
+import { createVerdicts, sessionLife, type Verdicts } from "./verdicts.ts";
+
+/** What is to be closed at the end, the first one first. */
+export type Closers = (() => Promise<unknown>)[];
+
+/** A database of this version's schema. */
+export interface ReadyDatabase extends OpenedDatabase {
+  /** Undefined: none is accepted. */
+  readonly secretKey: string | undefined;
+}
+
+/** Opens and migrates the database, and reads the secret key. */
+export async function readyDatabase(
+  config: Config,
+  options: ProgramOptions,
+  closers: Closers,
+): Promise<ReadyDatabase> {
+  const { sql, onProgress } = options;
+  const opened = await openDatabase({ ...config, sql, ...(onProgress && { onProgress }) });
+  closers.unshift(() => opened.close());
+  await migrate(opened.listenAddress);
+  const secretKey = config.acceptSecretKey
+    ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
+    : undefined;
+  return { ...opened, secretKey };
+}
+
+export interface Core {
+  readonly verdicts: Verdicts;
+  readonly recorder: Recorder;
+  readonly tails: LogTails;
+  /** Mounts the services that manage and watch. `runningRpcs` says how many run, where the host knows. */
+  mountServices(router: ConnectRouter, runningRpcs?: () => number): void;
+}
+
+/** Joins the parts on a database, and has them closed in their order. */
+export async function createCore(
+  config: Config,
+  opened: ReadyDatabase,
+  closers: Closers,
+  onError: (message: string, error: unknown) => void,
+): Promise<Core> {
+  const pools = createPools(opened, config.listenDatabaseUrl !== undefined);
+  closers.unshift(() => pools.close());
+  const db = database(pools.open("requests", 10));
+  const housekeeping = createHousekeeping({
+    db: database(pools.open("housekeeping", 1)),
+    ...config,
+    foldedUntil,
+    onError,
+  });
+  closers.unshift(() => housekeeping.close());
+  await housekeeping.start();
+  if (!config.production) await seedUsers(db);
+
+  const instance = {
+    id: uuidv7(),
+    hostname: hostname(),
+    pid: process.pid,
+    version: await packageVersion(),
+    startedAt: new Date(),
+  };
+  const verdicts = await createVerdicts({
+    pools,
+    config,
+    secretKey: opened.secretKey,
+    instanceId: instance.id,
+    publicMethods: [`${HealthService.typeName}/*`],
+    onError,
+  });
+  closers.unshift(() => verdicts.close());
+
+  const tails = createLogTails({
+    store: createTailStore(database(pools.open("tail", 1)), instance.id),
+    onError,
+  });
+  closers.unshift(() => tails.close());
+
+  const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
+  const recorder = createRecorder({
+    write: createUsageStore({
+      db: database(pools.open("usage", 1)),
+      instance,
+      redact: createRedactor(config.tokenPrefix),
+    }),
+    durability: config.usageDurability,
+    records: (method) => !unlogged.has(method.service),
+    onError,
+  });
+  closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
+
+  // An hour of a million keys takes a while.
+  const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);
+  closers.unshift(async () => folding.stop());
+
+  const presence = keepPresence(db, instance, onError);
+  closers.unshift(() => presence.stop());
+
+  const comments = await readComments();
+  return {
+    verdicts,
+    recorder,
+    tails,
+    mountServices(router, runningRpcs = () => 0) {
+      const own: DescService[] = [];
+      let methods: MethodLister | undefined;
+      const servicesOf = () => [...new Set(router.handlers.map((handler) => handler.service))];
+      mountServices(router, {
+        db,
+        tokenPrefix: config.tokenPrefix,
+        verification: { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder },
+        tails,
+        sessions: { ...verdicts, ...config, life: sessionLife(config), closed: whySignInIsClosed(config) },
+        server: {
+          ...config,
+          instance,
+          settings: showSettings(config),
+          database: opened.description,
+          state: () => ({ changesHeard: verdicts.fence.isFresh(), runningRpcs: runningRpcs() }),
+          authorizer: verdicts.authorizer,
+          methods() {
+            methods ??= createMethodLister({
+              services: servicesOf(),
+              own: new Set(own),
+              policy: verdicts.policy,
+              comments,
+            });
+            return methods;
+          },
+        },
+      });
+      own.push(...servicesOf());
+    },
+  };
+}
+
+function whySignInIsClosed(config: Config): string | undefined {
+  if (!config.authEnabled) return "authentication is switched off: there is nobody to sign in";
+  return config.console ? undefined : "the console is switched off: set LATCHKEY_CONSOLE=true";
+}
+
+async function packageVersion(): Promise<string> {
+  const text = await readFile(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
