@@ -1,6 +1,7 @@
 /** Latchkey's own services over their stores: what every server mounts. */
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
+import type { InquiryOptions } from "./auth/inquiry.ts";
 import type { Database } from "./db/client.ts";
 import { UserService } from "./gen/api/users/user_service_pb.js";
 import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
@@ -16,7 +17,7 @@ import { createImport } from "./keys/import.ts";
 import { createImportStore } from "./keys/import-store.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
-import { createVerification, type VerificationOptions } from "./keys/verify.ts";
+import { createVerification } from "./keys/verify.ts";
 import { createAuditLogService } from "./logs/audit-service.ts";
 import { createAuditStore } from "./logs/audit-store.ts";
 import { createRequestLogService } from "./logs/service.ts";
@@ -35,7 +36,7 @@ export interface ServicesOptions {
   db: Database;
   tokenPrefix: string;
   /** How VerifyApiKey comes to its verdicts: as the server does. */
-  verification: VerificationOptions;
+  verification: InquiryOptions;
   tails: LogTails;
 }
 

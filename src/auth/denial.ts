@@ -38,17 +38,12 @@ export function denialError(verdict: Verdict & { denial: DenialReason }, apiKeyH
   ]);
 }
 
-/** The code that a refusal is told with. */
-export function denialCode(denial: DenialReason): Code {
-  return codes[denial];
-}
-
 function sinceOf(verdict: Verdict): string {
   return verdict.deniedSinceMs === undefined ? "" : new Date(verdict.deniedSinceMs).toISOString();
 }
 
 /** What the caller is told. */
-export function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): string {
+function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): string {
   const since = sinceOf(verdict);
   switch (verdict.denial) {
     case "MISSING":
