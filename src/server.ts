@@ -7,6 +7,7 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
+import { mountForwardAuth } from "./auth/forward-auth.ts";
 import { apiKeyGate } from "./auth/gate.ts";
 import { apiKeyInterceptor } from "./auth/interceptor.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
@@ -17,6 +18,7 @@ import { createHousekeeping } from "./db/housekeeping.ts";
 import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
 import { createPools } from "./db/pools.ts";
+import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
@@ -123,6 +125,7 @@ async function join(
     secretKey,
     instanceId: instance.id,
     publicMethods: [`${HealthService.typeName}/*`],
+    services: { [Authorization.typeName]: "authenticated" },
     onError,
   });
   closers.unshift(() => verdicts.close());
@@ -155,12 +158,13 @@ async function join(
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
   const { authorizer, streams } = verdicts;
+  const inquiries = { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder };
   const rpcs = mountRpcs(app, {
     routes(router) {
       mountServices(router, {
         db,
         tokenPrefix: config.tokenPrefix,
-        verification: { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder },
+        inquiries,
         tails,
       });
       options.routes?.(router);
@@ -173,6 +177,8 @@ async function join(
     shutdownSignal: shutdown.signal,
     ...config,
   });
+  const { forwardAuthPath: path, trustedProxies, maxConcurrentRpcs: maxConcurrent } = config;
+  if (path !== undefined) mountForwardAuth(app, { ...inquiries, path, trustedProxies, maxConcurrent });
   // Now, rather than at the first call: an access level that is unknown refuses to start.
   for (const { method } of rpcs.handlers) verdicts.policy.of(method);
   verdicts.fence.onDatabaseUp((up) => health.setServing(up));

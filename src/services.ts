@@ -1,9 +1,11 @@
 /** Latchkey's own services over their stores: what every server mounts. */
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
+import { createExtAuthz } from "./auth/ext-authz.ts";
 import type { InquiryOptions } from "./auth/inquiry.ts";
 import type { Database } from "./db/client.ts";
 import { UserService } from "./gen/api/users/user_service_pb.js";
+import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
@@ -35,8 +37,8 @@ import { createUserStore } from "./users/store.ts";
 export interface ServicesOptions {
   db: Database;
   tokenPrefix: string;
-  /** How VerifyApiKey comes to its verdicts: as the server does. */
-  verification: InquiryOptions;
+  /** How VerifyApiKey and Envoy's Check come to their verdicts: as the server does. */
+  inquiries: InquiryOptions;
   tails: LogTails;
 }
 
@@ -53,9 +55,10 @@ export function mountServices(router: ConnectRouter, options: ServicesOptions): 
       changes: createApiKeyChanges(db),
       tokenPrefix: options.tokenPrefix,
     }),
-    ...createVerification(options.verification),
+    ...createVerification(options.inquiries),
     ...createImport({ imports: createImportStore(db) }),
   });
+  router.service(Authorization, createExtAuthz(options.inquiries));
   const logs = createRequestLogStore(db);
   router.service(RequestLogService, createRequestLogService({ logs, tails: options.tails }));
   router.service(StatsService, createStatsService(createStatsStore(db)));

@@ -25,6 +25,7 @@ const defaults: Config = {
   cacheStaleIfErrorMs: 0,
   cacheMaxEntries: 100_000,
   trustedProxies: [],
+  forwardAuthPath: undefined,
   corsOrigins: [],
   tlsCert: undefined,
   tlsKey: undefined,

@@ -11,6 +11,8 @@ export interface PolicyOptions {
   requireAuth: boolean;
   /** `package.Service/Method` or `package.Service/*`: public, whatever they declare. */
   publicMethods: readonly string[];
+  /** By full service name: what the methods of a service require whose proto is another's and can declare nothing. */
+  services?: Readonly<Record<string, AccessRequirement>>;
 }
 
 const byLevel: Readonly<Partial<Record<AccessLevel, AccessRequirement>>> = {
@@ -30,6 +32,8 @@ export interface Policy {
    * declares is not known here.
    */
   named(method: MethodName): AccessRequirement;
+  /** Whether it is a mounted method, or listed as public by its full name. */
+  knows(method: MethodName): boolean;
 }
 
 /** Creates a policy. Each method is worked out once. */
@@ -43,7 +47,8 @@ export function createPolicy(options: PolicyOptions): Policy {
 
   function requirement(method: DescMethod): AccessRequirement {
     if (isPublic(method.parent.typeName, method.name)) return "public";
-    return declaredAccess(method) ?? (options.requireAuth ? "authenticated" : "optional");
+    const declared = declaredAccess(method) ?? options.services?.[method.parent.typeName];
+    return declared ?? (options.requireAuth ? "authenticated" : "optional");
   }
 
   return {
@@ -57,6 +62,10 @@ export function createPolicy(options: PolicyOptions): Policy {
     },
     named({ service, name }) {
       return byName.get(`${service}/${name}`) ?? (isPublic(service, name) ? "public" : "authenticated");
+    },
+    knows({ service, name }) {
+      const method = `${service}/${name}`;
+      return byName.has(method) || publicMethods.has(method);
     },
   };
 }

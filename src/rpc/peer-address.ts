@@ -1,6 +1,7 @@
 /** Whose request it is, as the request log has it. */
 import { isIP } from "node:net";
 import type { FastifyRequest } from "fastify";
+import { withoutPort } from "../auth/address-range.ts";
 
 /**
  * The address of the socket's peer, or what a trusted proxy says that it is. A
@@ -14,8 +15,7 @@ export function peerAddress(req: FastifyRequest): string {
 
 /** IPv4 that came in over IPv6 as IPv4; without the zone of a link-local address and the port that some proxies add. */
 function plain(address: string): string {
-  return address
-    .replace(/^(\d+(?:\.\d+){3}):\d+$|^\[(.+)\](?::\d+)?$/, "$1$2")
+  return withoutPort(address)
     .replace(/^::ffff:(?=\d+\.)/i, "")
     .replace(/%.*$/, "");
 }
