@@ -8,8 +8,6 @@ import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
 import { mountForwardAuth } from "./auth/forward-auth.ts";
-import { apiKeyGate } from "./auth/gate.ts";
-import { apiKeyInterceptor } from "./auth/interceptor.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, withDefaults } from "./config.ts";
@@ -22,7 +20,6 @@ import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
-import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
 import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
@@ -93,7 +90,11 @@ async function join(
     ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
     : undefined;
 
-  const { fastify: app, listener } = await createApp(config, {
+  const {
+    fastify: app,
+    listener,
+    hooked,
+  } = await createApp(config, {
     secretKey,
     ...(options.logStream && { logStream: options.logStream }),
   });
@@ -157,7 +158,6 @@ async function join(
   // Every running RPC listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
-  const { authorizer, streams } = verdicts;
   const inquiries = { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder };
   const rpcs = mountRpcs(app, {
     routes(router) {
@@ -170,9 +170,11 @@ async function join(
       options.routes?.(router);
       mountInfrastructure(router, health, config.reflection);
     },
-    gate: apiKeyGate({ authorizer, recorder }),
-    interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],
+    authorizer: verdicts.authorizer,
+    streams: verdicts.streams,
     recorder,
+    listener,
+    hooked,
     uncapped: [HealthService],
     shutdownSignal: shutdown.signal,
     ...config,

@@ -6,7 +6,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ErrorInfoSchema } from "../gen/google/rpc/error_details_pb.js";
-import { refuseBody } from "../request-body.ts";
 import { isInRanges, parseAddress, parseAddressRange } from "./address-range.ts";
 import { cannotCount } from "./call.ts";
 import { ambiguous, createNameLedger } from "./called-method.ts";
@@ -109,7 +108,6 @@ export function mountForwardAuth(app: FastifyInstance, options: ForwardAuthOptio
     scope.addContentTypeParser("*", (_req, _payload, done) => done(null));
     scope.all(options.path, async (req, reply) => {
       reply.header("cache-control", "no-store");
-      if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
       running++;
       try {
         if (running > options.maxConcurrent) throw noVerdict("too many requests at once: try again");
