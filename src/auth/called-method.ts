@@ -39,11 +39,17 @@ function methodOfPath(target: string): MethodName | "ambiguous" {
   const named = parseMethodName(path);
   if (named !== undefined) return named;
   // A server behind may be more lenient than we are, and find a method here whose policy we would not have applied.
-  return parseMethodName(simplify(path)) === undefined ? noMethod : "ambiguous";
+  const segments = plainSegments(path);
+  return segments.includes("..") || parseMethodName(segments.join("/")) !== undefined
+    ? "ambiguous"
+    : noMethod;
 }
 
-/** What the most lenient server might make of a path. */
-function simplify(path: string): string {
+/**
+ * What the most lenient server might find in a path. Where `..` leads is not
+ * followed: servers disagree on whether an empty segment is one.
+ */
+function plainSegments(path: string): string[] {
   let text = path;
   // More rounds could only help a server that decodes as often.
   for (let round = 0; round < 3; round++) {
@@ -51,14 +57,11 @@ function simplify(path: string): string {
       String.fromCharCode(Number.parseInt(hex, 16)),
     );
   }
-  const segments: string[] = [];
   const [plain = ""] = text.replaceAll("\\", "/").split(/[?#\0]/, 1);
-  for (const part of plain.split("/")) {
-    const segment = part.replace(/;.*$/s, "").trim();
-    if (segment === "..") segments.pop();
-    else if (segment !== "" && segment !== ".") segments.push(segment);
-  }
-  return segments.join("/");
+  return plain
+    .split("/")
+    .map((segment) => segment.replace(/;.*$/s, "").trim())
+    .filter((segment) => segment !== "" && segment !== ".");
 }
 
 /** What refuses a request that is ambiguous. */

@@ -23,7 +23,6 @@ for (const [target, expected] of [
   ["/v1/invoices/42", "/"],
   ["/api/billing.v1.InvoiceService/Pay", "/"],
   ["/assets/app.js", "/"],
-  ["/..", "/"],
   ["/%zz", "/"],
   [`/a.B/${"x".repeat(600)}`, "/"],
   // One here, and another for a server that decodes, resolves, trims or merges.
@@ -39,6 +38,9 @@ for (const [target, expected] of [
   ["/open.v1.Status/../billing.v1.InvoiceService/Pay", "ambiguous"],
   ["/open.v1.Status/Get/../../billing.v1.InvoiceService/Pay", "ambiguous"],
   ["/open/%2e%2e/billing.v1.InvoiceService/Pay", "ambiguous"],
+  ["/billing.v1.InvoiceService//../Pay", "ambiguous"],
+  ["/invoices/..;/billing.v1.InvoiceService/Pay", "ambiguous"],
+  ["/..", "ambiguous"],
   ["/billing.v1.InvoiceService/Pay;v=1", "ambiguous"],
   ["/billing.v1.InvoiceService;a/Pay", "ambiguous"],
   ["/billing.v1.InvoiceService/Pay%20", "ambiguous"],
@@ -82,10 +84,10 @@ test("a path is a method's only as it stands: whatever else is made of it is ref
       if (found !== "ambiguous" && found !== "/") assert.equal(`/${found}`, path);
       // What a web server makes of it that decodes, and merges slashes.
       const { pathname } = new URL(`http://host${target}`);
-      const lenient = decodeURIComponent(pathname.replaceAll(/%(?![0-9a-f]{2})/gi, "%25"));
+      const lenient = unescape(pathname);
       if (found === "/") assert.doesNotMatch(lenient.replaceAll(/\/+/g, "/"), /^\/a\.B\/C$/);
     }),
-    { numRuns: 2000 },
+    { numRuns: 5000 },
   );
 });
 
