@@ -113,8 +113,11 @@ export function mountForwardAuth(app: FastifyInstance, options: ForwardAuthOptio
         if (running > options.maxConcurrent) throw noVerdict("too many requests at once: try again");
         await answer(req, reply);
       } catch (error) {
-        if (!(error instanceof ConnectError)) throw error;
-        refuse(reply, error, isGrpcType(req.headers["content-type"]));
+        // Fastify would tell the caller what went wrong here.
+        if (!(error instanceof ConnectError)) req.log.error({ err: error }, "forward auth failed");
+        const told =
+          error instanceof ConnectError ? error : new ConnectError("internal error", Code.Internal);
+        refuse(reply, told, isGrpcType(req.headers["content-type"]));
       } finally {
         running--;
       }

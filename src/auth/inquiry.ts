@@ -66,17 +66,15 @@ export function createInquire(
         ? inquiry.refuse?.(verdict)
         : denialError({ ...verdict, denial }, options.apiKeyHeader);
     if (inquiry.skipUsage) return { verdict, error, counted: undefined };
+    call.verdict = verdict;
     const logged = inquiry.loggedMethod?.(method, verdict) ?? method;
     const committed = recorder.record(
-      endCall(
-        { ...call, method: logged, verdict },
-        {
-          code: error?.code ?? 0,
-          errorMessage: error?.rawMessage,
-          requestBytes: undefined,
-          responseBytes: undefined,
-        },
-      ),
+      endCall(logged === method ? call : { ...call, method: logged }, {
+        code: error?.code ?? 0,
+        errorMessage: error?.rawMessage,
+        requestBytes: undefined,
+        responseBytes: undefined,
+      }),
     );
     const counted = committed?.then(
       () => true,

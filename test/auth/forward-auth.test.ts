@@ -1,13 +1,13 @@
 /** Forward auth, asked as proxies ask. test/clients asks with nginx itself. */
 import assert from "node:assert/strict";
 import { request } from "node:http";
-import { after, before, test } from "node:test";
+import { after, before, type TestContext, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import Fastify from "fastify";
 import { mountForwardAuth } from "../../src/auth/forward-auth.ts";
 import { createPolicy } from "../../src/auth/policy.ts";
 import { createToken } from "../../src/auth/token.ts";
-import type { Verdict } from "../../src/auth/verdict.ts";
+import type { Decide, Verdict } from "../../src/auth/verdict.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
@@ -353,25 +353,30 @@ test("with authentication switched off a trusted proxy lets everyone in, and oth
   }
 });
 
-test("no more are decided at once than a bound", async (t) => {
+/** The endpoint alone, with verdicts of the test's own. */
+async function endpoint(t: TestContext, decide: Decide): Promise<string> {
   const app = Fastify();
   t.after(() => app.close());
-  const verdict = Promise.withResolvers<Verdict>();
-  let asked = 0;
   mountForwardAuth(app, {
     path: "/auth",
     trustedProxies: ["127.0.0.1"],
     maxConcurrent: 2,
-    decide() {
-      asked++;
-      return verdict.promise;
-    },
+    decide,
     policy: createPolicy({ requireAuth: false, publicMethods: [] }),
     readCredential: () => ({ kind: "none" }),
     apiKeyHeader: "x-api-key",
     recorder: { accepts: () => true, record: () => undefined },
   });
-  const url = await app.listen({ host: "127.0.0.1", port: 0 });
+  return await app.listen({ host: "127.0.0.1", port: 0 });
+}
+
+test("no more are decided at once than a bound", async (t) => {
+  const verdict = Promise.withResolvers<Verdict>();
+  let asked = 0;
+  const url = await endpoint(t, () => {
+    asked++;
+    return verdict.promise;
+  });
   const waiting = [nginx({}, url), nginx({}, url)];
   await until(
     () => asked,
@@ -386,6 +391,14 @@ test("no more are decided at once than a bound", async (t) => {
     [200, 200],
   );
   assert.equal((await nginx({}, url)).status, 200, "there is room again");
+});
+
+test("a fault of our own lets nobody in, and tells nothing of itself", async (t) => {
+  const url = await endpoint(t, () => {
+    throw new TypeError("inner workings");
+  });
+  const { status, body } = await nginx({}, url);
+  assert.deepEqual([status, JSON.parse(body)], [500, { code: "internal", message: "internal error" }]);
 });
 
 test("strictly counted calls are not let in while the database does not take them", async (t) => {

@@ -268,6 +268,23 @@ for (const name of ["envoy", "nginx", "caddy"] as const satisfies ProxyName[]) {
       assert.deepEqual([...calledBy], ["Pay"]);
     });
 
+    if (name === "envoy") {
+      test("Envoy's own access log can tell who was let in, and why who was not", async () => {
+        await call(client, `/${service}/Void?logged`, { "x-api-key": payer.token });
+        const text = await until(proxy.said, (said) => said.includes("Void?logged"));
+        const line = text.split("\n").find((each) => each.includes("Void?logged")) ?? "";
+        assert.deepEqual(JSON.parse(line.slice(line.indexOf("{"))), {
+          code: "permission_denied",
+          credential_kind: "api_key",
+          denial_reason: "METHOD_NOT_ALLOWED",
+          user_id: String(payer.key.userId),
+          username: "user-3",
+          is_staff: false,
+          api_key_id: payer.id,
+        });
+      });
+    }
+
     if (name !== "caddy") {
       const rest = (token: string | undefined, method = "GET", path = "/invoices/42") =>
         fetch(`http://127.0.0.1:${proxy.rest}${path}`, {

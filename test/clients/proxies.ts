@@ -28,6 +28,8 @@ export interface RunningProxy {
   /** Where callers come to, over gRPC and over HTTP; the same one for Envoy. */
   readonly grpc: number;
   readonly rest: number;
+  /** What it printed. */
+  said(): string;
   stop(): Promise<void>;
 }
 
@@ -42,12 +44,18 @@ interface Program {
   readonly command: readonly [program: string, ...args: string[]];
 }
 
+const envoyOptions = ["--disable-hot-restart", "--file-flush-interval-msec", "50", "-l", "error"];
+const accessLogType = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
+
 /** How each is started in a folder that holds its files. */
 const programs = {
   async envoy(): Promise<Program> {
+    const line = "%REQ(:PATH)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz)%\\n";
+    const log = `access_log: [{ name: stdout, typed_config: { "@type": ${accessLogType}, log_format: { text_format_source: { inline_string: "${line}" } } } }]`;
+    const config = block("yaml", "static_resources:").replace(/^( *)(?=stat_prefix:)/m, `$1${log}\n$1`);
     return {
-      files: { "envoy.yaml": block("yaml", "static_resources:") },
-      command: [await findPythonProgram("envoy"), "-c", "envoy.yaml", "--disable-hot-restart", "-l", "error"],
+      files: { "envoy.yaml": config },
+      command: [await findPythonProgram("envoy"), "-c", "envoy.yaml", ...envoyOptions],
     };
   },
   async nginx(directory: string): Promise<Program> {
@@ -120,6 +128,7 @@ export async function startProxy(name: ProxyName, options: ProxyOptions): Promis
   return {
     grpc,
     rest,
+    said: () => said,
     async stop() {
       await stop(child);
       rmSync(directory, { recursive: true, force: true });
