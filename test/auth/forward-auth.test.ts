@@ -12,7 +12,7 @@ import { noteSecret } from "../harness/secrets.ts";
 import { startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 import { createKeyWorld, type KeyWorld, type MadeKey } from "../keys/world.ts";
-import { rowsOf } from "./proxied-rows.ts";
+import { proxiedKeys, rowsOf } from "./proxied.ts";
 
 let world: KeyWorld;
 let gateway: MadeKey;
@@ -20,12 +20,7 @@ let ada: MadeKey;
 let payer: MadeKey;
 before(async () => {
   world = await createKeyWorld({ forwardAuthPath: "/auth", publicMethods: ["open.v1.Status/Get"] });
-  gateway = await world.newKey({ canVerify: true });
-  ada = await world.newKey();
-  payer = await world.newKey({
-    allowedMethods: ["billing.v1.InvoiceService/Pay", "invoices/GET"],
-    allowedAddresses: ["203.0.113.0/24"],
-  });
+  ({ gateway, ada, payer } = await proxiedKeys(world));
 });
 after(() => world.close());
 

@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import grpc from "@grpc/grpc-js";
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { proxiedKeys } from "../auth/proxied.ts";
 import { until } from "../harness/until.ts";
 import { createKeyWorld, type KeyWorld, type MadeKey } from "../keys/world.ts";
 import {
@@ -28,15 +29,7 @@ before(async () => {
     forwardAuthPath: "/auth",
     publicMethods: ["billing.v1.StatusService/Get"],
   });
-  gateway = await world.newKey({
-    canVerify: true,
-    allowedMethods: ["envoy.service.auth.v3.Authorization/Check", "latchkey.v1.ApiKeyService/VerifyApiKey"],
-  });
-  ada = await world.newKey();
-  payer = await world.newKey({
-    allowedMethods: [`${service}/Pay`, "invoices/GET"],
-    allowedAddresses: ["127.0.0.0/8"],
-  });
+  ({ gateway, ada, payer } = await proxiedKeys(world));
 });
 after(async () => {
   await world?.close();
