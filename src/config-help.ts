@@ -32,6 +32,7 @@ export const settingHelp: Readonly<Record<Exclude<keyof Config, "production">, S
   cacheMaxStalenessMs: { value: "ms", text: "no verdict rests on anything older" },
   cacheStaleIfErrorMs: { value: "ms", text: "cached keys answer this long while the database fails" },
   cacheMaxEntries: { value: "count", text: "keys in memory" },
+  forwardAuthPath: { value: "path", text: "where proxies ask for verdicts by forward auth" },
   trustedProxies: { value: "addresses", text: "whose x-forwarded-for is believed, separated by commas" },
   corsOrigins: { value: "origins", text: "that browsers may call from, separated by commas; * is any" },
   console: { text: "serve the web console, and let browsers sign in" },

@@ -59,8 +59,10 @@ export interface Config {
   cacheStaleIfErrorMs: number;
   /** Keys held in memory. `LATCHKEY_CACHE_MAX_ENTRIES`, default 100000. */
   cacheMaxEntries: number;
-  /** Addresses or CIDR blocks whose x-forwarded-for is believed. `LATCHKEY_TRUSTED_PROXIES`. */
+  /** Addresses or CIDR blocks whose x-forwarded-for is believed, and who may ask at `forwardAuthPath`. `LATCHKEY_TRUSTED_PROXIES`. */
   trustedProxies: string[];
+  /** Where nginx, Traefik and other proxies ask for verdicts over HTTP, e.g. /auth; undefined: nowhere. `LATCHKEY_FORWARD_AUTH_PATH`. */
+  forwardAuthPath: string | undefined;
   /** Origins that browsers may call from; * is any. `LATCHKEY_CORS_ORIGINS`. */
   corsOrigins: string[];
   /** Path of a PEM file, the certificate and its chain. Needs `tlsKey`. `LATCHKEY_TLS_CERT`. */
@@ -180,6 +182,12 @@ export const settings: readonly Setting[] = [
   setting("LATCHKEY_CACHE_STALE_IF_ERROR_MS", "cacheStaleIfErrorMs", integer(0, maxMs), 0),
   setting("LATCHKEY_CACHE_MAX_ENTRIES", "cacheMaxEntries", integer(1, 100_000_000), 100_000),
   setting("LATCHKEY_TRUSTED_PROXIES", "trustedProxies", addresses, []),
+  setting(
+    "LATCHKEY_FORWARD_AUTH_PATH",
+    "forwardAuthPath",
+    matching(/^(\/[\w~-][\w.~-]*)+$/, "must be a path like /auth, of letters, digits and . _ ~ -"),
+    undefined,
+  ),
   setting(
     "LATCHKEY_CORS_ORIGINS",
     "corsOrigins",

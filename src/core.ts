@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
+import type { InquiryOptions } from "./auth/inquiry.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, showSettings } from "./config.ts";
@@ -13,6 +14,7 @@ import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
 import { createPools } from "./db/pools.ts";
 import { keepPresence } from "./db/presence.ts";
+import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails, type LogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
@@ -55,6 +57,8 @@ export interface Core {
   readonly verdicts: Verdicts;
   readonly recorder: Recorder;
   readonly tails: LogTails;
+  /** What asks for verdicts on others' behalf. */
+  readonly inquiries: InquiryOptions;
   /** Mounts the services that manage and watch. `runningRpcs` says how many run, where the host knows. */
   mountServices(router: ConnectRouter, runningRpcs?: () => number): void;
 }
@@ -92,6 +96,7 @@ export async function createCore(
     secretKey: opened.secretKey,
     instanceId: instance.id,
     publicMethods: [`${HealthService.typeName}/*`],
+    services: { [Authorization.typeName]: "authenticated" },
     onError,
   });
   closers.unshift(() => verdicts.close());
@@ -123,7 +128,9 @@ export async function createCore(
   closers.unshift(() => presence.stop());
 
   const comments = await readComments();
+  const inquiries = { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder };
   return {
+    inquiries,
     verdicts,
     recorder,
     tails,
@@ -134,7 +141,7 @@ export async function createCore(
       mountServices(router, {
         db,
         tokenPrefix: config.tokenPrefix,
-        verification: { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder },
+        inquiries,
         tails,
         sessions: { ...verdicts, ...config, life: sessionLife(config), closed: whySignInIsClosed(config) },
         server: {

@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { ConnectRouter, Interceptor, Transport } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import { createApp } from "./app.ts";
+import { mountForwardAuth } from "./auth/forward-auth.ts";
 import { type Config, withDefaults } from "./config.ts";
 import { serveConsole } from "./console/plugin.ts";
 import { type Closers, createCore, readyDatabase } from "./core.ts";
@@ -118,6 +119,8 @@ async function join(config: Config, options: ServerOptions, closers: Closers): P
     shutdownSignal: shutdown.signal,
     ...config,
   });
+  const { forwardAuthPath: path, trustedProxies, maxConcurrentRpcs: maxConcurrent } = config;
+  if (path !== undefined) mountForwardAuth(app, { ...core.inquiries, path, trustedProxies, maxConcurrent });
   checkAccess(rpcs.handlers, verdicts.policy, {
     required: config.requireDeclaredAccess,
     exempt: infrastructure,

@@ -1,11 +1,14 @@
 /** Latchkey's own services over their stores: what every server mounts. */
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
+import { createExtAuthz } from "./auth/ext-authz.ts";
+import type { InquiryOptions } from "./auth/inquiry.ts";
 import { createServerService, type ServerServiceOptions } from "./console/server-service.ts";
 import { createSessionService, type SessionServiceOptions } from "./console/session-service.ts";
 import { createSessionStore, type SessionLife } from "./console/session-store.ts";
 import type { Database } from "./db/client.ts";
 import { UserService } from "./gen/api/users/user_service_pb.js";
+import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "./gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
@@ -21,7 +24,7 @@ import { createImport } from "./keys/import.ts";
 import { createImportStore } from "./keys/import-store.ts";
 import { createApiKeyService } from "./keys/service.ts";
 import { createApiKeyStore } from "./keys/store.ts";
-import { createVerification, type VerificationOptions } from "./keys/verify.ts";
+import { createVerification } from "./keys/verify.ts";
 import { createAuditLogService } from "./logs/audit-service.ts";
 import { createAuditStore } from "./logs/audit-store.ts";
 import { createRequestLogService } from "./logs/service.ts";
@@ -41,8 +44,8 @@ export interface ServicesOptions {
   server: Omit<ServerServiceOptions, "db">;
   db: Database;
   tokenPrefix: string;
-  /** How VerifyApiKey comes to its verdicts: as the server does. */
-  verification: VerificationOptions;
+  /** How VerifyApiKey and Envoy's Check come to their verdicts: as the server does. */
+  inquiries: InquiryOptions;
   tails: LogTails;
 }
 
@@ -60,9 +63,10 @@ export function mountServices(router: ConnectRouter, options: ServicesOptions): 
       changes: createApiKeyChanges(db),
       tokenPrefix: options.tokenPrefix,
     }),
-    ...createVerification(options.verification),
+    ...createVerification(options.inquiries),
     ...createImport({ imports: createImportStore(db) }),
   });
+  router.service(Authorization, createExtAuthz(options.inquiries));
   const logs = createRequestLogStore(db);
   router.service(RequestLogService, createRequestLogService({ logs, tails: options.tails }));
   router.service(StatsService, createStatsService(createStatsStore(db)));

@@ -2,7 +2,7 @@
 import { type Authorizer, createAuthorizer } from "./auth/authorizer.ts";
 import { createCredentialReader } from "./auth/credential.ts";
 import { createOpenStreams, type OpenStreams } from "./auth/open-streams.ts";
-import { createPolicy, type Policy } from "./auth/policy.ts";
+import { type AccessRequirement, createPolicy, type Policy } from "./auth/policy.ts";
 import { createSessionSecrets, type SessionSecrets } from "./auth/session-secret.ts";
 import { createDecide, type Decide } from "./auth/verdict.ts";
 import type { Config } from "./config.ts";
@@ -23,6 +23,8 @@ export interface VerdictsOptions {
   instanceId: string;
   /** Methods that are public whatever they declare, beside the configured ones. */
   publicMethods: readonly string[];
+  /** What methods require whose proto declares nothing: see `PolicyOptions`. */
+  services: Readonly<Record<string, AccessRequirement>>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -64,6 +66,7 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
   const policy = createPolicy({
     requireAuth: config.requireAuth,
     publicMethods: [...config.publicMethods, ...options.publicMethods],
+    services: options.services,
   });
   const decide = createDecide({ authEnabled: config.authEnabled, grants });
   const secrets = createSessionSecrets({ ...config, secretKey: options.secretKey });

@@ -26,6 +26,7 @@ const defaults: Config = {
   cacheStaleIfErrorMs: 0,
   cacheMaxEntries: 100_000,
   trustedProxies: [],
+  forwardAuthPath: undefined,
   corsOrigins: [],
   tlsCert: undefined,
   tlsKey: undefined,
@@ -192,6 +193,15 @@ const settings: readonly (readonly [
   ],
   ["LATCHKEY_CACHE_STALE_IF_ERROR_MS", "cacheStaleIfErrorMs", numbers(0, maxInt), notNumbers],
   ["LATCHKEY_CACHE_MAX_ENTRIES", "cacheMaxEntries", numbers(1, 100_000_000), [...notNumbers, "0"]],
+  [
+    "LATCHKEY_FORWARD_AUTH_PATH",
+    "forwardAuthPath",
+    [
+      ["/auth", "/auth"],
+      ["/internal/latchkey-verdict", "/internal/latchkey-verdict"],
+    ],
+    ["auth", "/", "/auth/", "//auth", "/auth?x", "/:auth", "/*", "/auth/..", "/a b", "http://host/auth"],
+  ],
   [
     "LATCHKEY_TRUSTED_PROXIES",
     "trustedProxies",

@@ -42,6 +42,11 @@ export function parseAddress(text: string): string | undefined {
   return address && unmap(address).toString();
 }
 
+/** Without the port, and an IPv6 address' brackets, that some proxies add. */
+export function withoutPort(text: string): string {
+  return text.replace(/^(\d+(?:\.\d+){3}):\d+$|^\[(.+)\](?::\d+)?$/, "$1$2");
+}
+
 /** Whether an IP address lies in one of the blocks. False for what is no address. */
 export function isInRanges(ranges: readonly AddressRange[], address: string): boolean {
   const given = read(address);

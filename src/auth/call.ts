@@ -9,7 +9,7 @@ export interface Call {
   /** UUIDv7. */
   readonly id: string;
   readonly method: MethodName;
-  /** "grpc", "grpc-web" or "connect"; "verify" for a verdict that was asked for. */
+  /** "grpc", "grpc-web" or "connect"; "verify", "ext_authz" or "forward_auth" for a verdict that was asked for. */
   readonly protocol: string;
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number;

@@ -39,17 +39,12 @@ export function denialError(verdict: Verdict & { denial: DenialReason }, apiKeyH
   ]);
 }
 
-/** The code that a refusal is told with. */
-export function denialCode(denial: DenialReason): Code {
-  return codes[denial];
-}
-
 function sinceOf(verdict: Verdict): string {
   return verdict.deniedSinceMs === undefined ? "" : new Date(verdict.deniedSinceMs).toISOString();
 }
 
 /** What the caller is told. */
-export function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): string {
+function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): string {
   const since = sinceOf(verdict);
   if (verdict.credentialKind === "session") return sessionMessage(verdict.denial, since);
   switch (verdict.denial) {

@@ -8,6 +8,18 @@ export interface MethodName {
   readonly name: string;
 }
 
+/** Stands for a method that has no name here. No pattern but `*` covers it. */
+export const noMethod: MethodName = { service: "", name: "" };
+
+const longestName = 512;
+const form = /^\/?((?:[a-z_]\w*\.)*[a-z_]\w*)\/([a-z_]\w*)$/i;
+
+/** Reads `package.Service/Method`, with or without a slash before it; undefined for what is of another form. */
+export function parseMethodName(text: string): MethodName | undefined {
+  const [, service, name] = text.length > longestName ? [] : (text.match(form) ?? []);
+  return service === undefined || name === undefined ? undefined : { service, name };
+}
+
 const names = new WeakMap<DescMethod, MethodName>();
 
 /** The name of a mounted method; the same object each time. */

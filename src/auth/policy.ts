@@ -11,6 +11,8 @@ export interface PolicyOptions {
   requireAuth: boolean;
   /** `package.Service/Method` or `package.Service/*`: public, whatever they declare. */
   publicMethods: readonly string[];
+  /** By full service name: what the methods of a service require whose proto is another's and can declare nothing. */
+  services?: Readonly<Record<string, AccessRequirement>>;
 }
 
 const byLevel: Readonly<Partial<Record<AccessLevel, AccessRequirement>>> = {
@@ -32,6 +34,8 @@ export interface Policy {
   named(method: MethodName): AccessRequirement;
   /** Whether a mounted method declares what it requires: in its proto, or by being listed as public. */
   isDeclared(method: DescMethod): boolean;
+  /** Whether it is a mounted method, or listed as public by its full name. */
+  knows(method: MethodName): boolean;
 }
 
 /** Creates a policy. Each method is worked out once. */
@@ -43,9 +47,12 @@ export function createPolicy(options: PolicyOptions): Policy {
   const isPublic = (service: string, name: string) =>
     publicMethods.has(`${service}/*`) || publicMethods.has(`${service}/${name}`);
 
+  const declared = (method: DescMethod) =>
+    declaredAccess(method) ?? options.services?.[method.parent.typeName];
+
   function requirement(method: DescMethod): AccessRequirement {
     if (isPublic(method.parent.typeName, method.name)) return "public";
-    return declaredAccess(method) ?? (options.requireAuth ? "authenticated" : "optional");
+    return declared(method) ?? (options.requireAuth ? "authenticated" : "optional");
   }
 
   return {
@@ -60,8 +67,11 @@ export function createPolicy(options: PolicyOptions): Policy {
     named({ service, name }) {
       return byName.get(`${service}/${name}`) ?? (isPublic(service, name) ? "public" : "authenticated");
     },
-    isDeclared: (method) =>
-      isPublic(method.parent.typeName, method.name) || declaredAccess(method) !== undefined,
+    isDeclared: (method) => isPublic(method.parent.typeName, method.name) || declared(method) !== undefined,
+    knows({ service, name }) {
+      const method = `${service}/${name}`;
+      return byName.has(method) || publicMethods.has(method);
+    },
   };
 }
 

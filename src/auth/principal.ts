@@ -64,11 +64,11 @@ export function requireStaff(context: Pick<HandlerContext, "values">): Principal
  */
 export function requireVerifier(context: Pick<HandlerContext, "values">): Principal {
   const principal = requireUser(context);
-  if (!principal.canVerify) {
-    throw new ConnectError(
-      "this needs a staff user's API key, or one with can_verify",
-      Code.PermissionDenied,
-    );
-  }
+  if (!principal.canVerify) throw mayNotVerify();
   return principal;
+}
+
+/** The refusal of a principal that may not ask for verdicts. */
+export function mayNotVerify(): ConnectError {
+  return new ConnectError("this needs a staff user's API key, or one with can_verify", Code.PermissionDenied);
 }

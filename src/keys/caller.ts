@@ -6,6 +6,7 @@
  * other: the request id, users by id, keys by id.
  */
 import { asc, eq, inArray, sql } from "drizzle-orm";
+import { verifyMethod } from "../auth/inquiry.ts";
 import type { Actor } from "../db/audit.ts";
 import type { Executor } from "../db/client.ts";
 import { apiKeys, users } from "../db/schema.ts";
@@ -13,7 +14,7 @@ import { type ApiKeyRecord, readKey, scopeOf } from "./record.ts";
 import { CallerEndedError, ExceedsCallerError } from "./refusal.ts";
 import { coversPattern, excessOf, type Scope, unlimited } from "./scope.ts";
 
-const verifyMethod = "latchkey.v1.ApiKeyService/VerifyApiKey";
+const verifyPattern = `${verifyMethod.service}/${verifyMethod.name}`;
 
 /**
  * Holds the caller and other users still until the transaction ends: none of them
@@ -68,7 +69,7 @@ export async function callerScope(tx: Executor, actor: Actor): Promise<Scope> {
   const { methods } = scope;
   return {
     ...scope,
-    canVerify: scope.canVerify && (methods.length === 0 || coversPattern(methods, verifyMethod)),
+    canVerify: scope.canVerify && (methods.length === 0 || coversPattern(methods, verifyPattern)),
   };
 }
 

@@ -13,7 +13,7 @@ import type { Instant } from "./row.ts";
 
 const maxNameLength = 500;
 const maxErrorTextLength = 200;
-const protocols = ["grpc", "grpc-web", "connect", "verify"];
+const protocols = ["grpc", "grpc-web", "connect", "verify", "ext_authz", "forward_auth"];
 /** The longest google.protobuf.Duration, in seconds. */
 const maxDurationS = 315_576_000_000n;
 

@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { isIP } from "node:net";
 import proxyAddr from "@fastify/proxy-addr";
+import { withoutPort } from "../auth/address-range.ts";
 
 /** What a request of Node, Fastify or Express says of its sender. */
 export interface PeerRequest {
@@ -48,8 +49,7 @@ export function createPeerAddress(trustedProxies: readonly string[]): PeerAddres
 /** IPv4 that came in over IPv6 as IPv4; without the zone of a link-local address and the port that some proxies add. */
 function plain(address: string): string {
   if (/^\d+(?:\.\d+){3}$/.test(address)) return address;
-  return address
-    .replace(/^(\d+(?:\.\d+){3}):\d+$|^\[(.+)\](?::\d+)?$/, "$1$2")
+  return withoutPort(address)
     .replace(/^::ffff:(?=\d+\.)/i, "")
     .replace(/%.*$/, "");
 }
