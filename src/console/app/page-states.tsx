@@ -1,0 +1,47 @@
+/** What stands where a page would be: while it loads, when it fails, when there is none. */
+import { Button, Skeleton, Stack } from "@mantine/core";
+import { type ErrorComponentProps, Link, useRouter } from "@tanstack/react-router";
+import { EmptyState } from "./parts/empty-state.tsx";
+import { errorText } from "./parts/error-text.ts";
+import { useTitle } from "./parts/use-title.ts";
+
+export function PageLoading() {
+  return (
+    <Stack gap="md" aria-busy aria-label="Loading">
+      <Skeleton h={30} w={180} />
+      <Skeleton h={44} />
+      <Skeleton h={320} />
+    </Stack>
+  );
+}
+
+export function PageFailed({ error, reset }: ErrorComponentProps) {
+  useTitle("Failed");
+  const router = useRouter();
+  return (
+    <EmptyState
+      title="This page could not be shown"
+      action={
+        <Button
+          onClick={() => {
+            reset();
+            void router.invalidate();
+          }}
+        >
+          Try again
+        </Button>
+      }
+    >
+      {errorText(error)}
+    </EmptyState>
+  );
+}
+
+export function NotFound() {
+  useTitle("Not found");
+  return (
+    <EmptyState title="There is no such page" action={<Link to="/">To the overview</Link>}>
+      The address may be mistyped, or of a newer version of the console.
+    </EmptyState>
+  );
+}
