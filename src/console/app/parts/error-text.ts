@@ -9,6 +9,14 @@ export function refusalReason(error: unknown): string | undefined {
     .find(({ domain }) => domain === "latchkey")?.reason;
 }
 
+/** Whether the server has read the request and done nothing; otherwise nobody knows. */
+export function isRefusal(error: unknown): boolean {
+  const { code } = ConnectError.from(error);
+  return ![Code.Unavailable, Code.Unknown, Code.DeadlineExceeded, Code.Canceled, Code.Internal].includes(
+    code,
+  );
+}
+
 /** One sentence for a person. */
 export function errorText(error: unknown): string {
   const { code, rawMessage } = ConnectError.from(error);
