@@ -62,6 +62,12 @@ export interface Config {
   /** Paths of PEM files; both or neither. `LATCHKEY_TLS_CERT`, `LATCHKEY_TLS_KEY`. */
   tlsCert: string | undefined;
   tlsKey: string | undefined;
+  /** Serve the console, and sign browsers in. `LATCHKEY_CONSOLE`, default true. */
+  console: boolean;
+  /** A session ends so long after its sign-in. `LATCHKEY_SESSION_MAX_HOURS`, default 12. */
+  sessionMaxHours: number;
+  /** A session ends when it was not used for so long. `LATCHKEY_SESSION_IDLE_MINUTES`, default 60. */
+  sessionIdleMinutes: number;
   /** `LATCHKEY_MAX_MESSAGE_BYTES`, default 4194304, each way. */
   maxMessageBytes: number;
   /** `LATCHKEY_MAX_HEADER_BYTES`, default 16384. */
@@ -175,6 +181,10 @@ const settings: readonly Setting[] = [
   ),
   setting("LATCHKEY_TLS_CERT", "tlsCert", text, undefined),
   setting("LATCHKEY_TLS_KEY", "tlsKey", text, undefined),
+  setting("LATCHKEY_CONSOLE", "console", boolean, true),
+  setting("LATCHKEY_SESSION_MAX_HOURS", "sessionMaxHours", integer(1, 8760), 12),
+  // Its use is noted once a minute.
+  setting("LATCHKEY_SESSION_IDLE_MINUTES", "sessionIdleMinutes", integer(5, 525_600), 60),
   setting("LATCHKEY_MAX_MESSAGE_BYTES", "maxMessageBytes", integer(1024, 2 ** 31 - 1), 4 * 1024 * 1024),
   setting("LATCHKEY_MAX_HEADER_BYTES", "maxHeaderBytes", integer(1024, 1024 * 1024), 16 * 1024),
   setting("LATCHKEY_MAX_STREAMS_PER_CONNECTION", "maxStreamsPerConnection", integer(1, 2 ** 31 - 1), 256),
@@ -231,6 +241,29 @@ export function withDefaults(options: Partial<Config>): Config {
     config[field] = value === undefined ? fallback(production) : parseNamed(field, parse, String(value));
   }
   return checkConfig(config as unknown as Config);
+}
+
+export interface ShownSetting {
+  /** Of the environment. */
+  readonly name: string;
+  /** As it would be written there; empty: not set. */
+  readonly value: string;
+  readonly isDefault: boolean;
+}
+
+/** May hold a password, or is one. */
+const secretFields: ReadonlySet<keyof Config> = new Set(["databaseUrl", "listenDatabaseUrl", "secretKey"]);
+
+/** Every setting as it is, for people; of secrets only whether they are set. */
+export function showSettings(config: Config): ShownSetting[] {
+  return settings.map(({ env, field, fallback }) => {
+    const value = String(config[field] ?? "");
+    return {
+      name: env,
+      value: value !== "" && secretFields.has(field) ? "(set)" : value,
+      isDefault: value === String(fallback(config.production) ?? ""),
+    };
+  });
 }
 
 /** Reads a value; what is wrong with it is said with its name. */

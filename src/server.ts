@@ -11,17 +11,20 @@ import { apiKeyGate } from "./auth/gate.ts";
 import { apiKeyInterceptor } from "./auth/interceptor.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
-import { type Config, withDefaults } from "./config.ts";
+import { type Config, showSettings, withDefaults } from "./config.ts";
+import { serveConsole } from "./console/plugin.ts";
 import { database } from "./db/client.ts";
 import { createHousekeeping } from "./db/housekeeping.ts";
 import { migrate } from "./db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "./db/open.ts";
 import { createPools } from "./db/pools.ts";
+import { keepPresence } from "./db/presence.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth } from "./rpc/health.ts";
+import { createMethodLister, type MethodLister, readComments } from "./rpc/method-list.ts";
 import { mountRpcs } from "./rpc/mount.ts";
 import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
@@ -30,7 +33,7 @@ import { foldedUntil } from "./usage/fold-store.ts";
 import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
 import { seedUsers } from "./users/seed.ts";
-import { createVerdicts } from "./verdicts.ts";
+import { createVerdicts, sessionLife } from "./verdicts.ts";
 
 /** Every setting, all of them optional, and what only a program can give. */
 export interface ServerOptions extends Partial<Omit<Config, "workers">> {
@@ -150,11 +153,17 @@ async function join(
   const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);
   closers.unshift(async () => folding.stop());
 
+  const presence = keepPresence(db, instance, onError);
+  closers.unshift(() => presence.stop());
+
   const shutdown = new AbortController();
   // Every running RPC listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
   const { authorizer, streams } = verdicts;
+  const comments = await readComments();
+  let methods: MethodLister;
+  if (config.console) await serveConsole(app);
   const rpcs = mountRpcs(app, {
     routes(router) {
       mountServices(router, {
@@ -162,9 +171,22 @@ async function join(
         tokenPrefix: config.tokenPrefix,
         verification: { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder },
         tails,
+        sessions: { ...verdicts, ...config, life: sessionLife(config), closed: whySignInIsClosed(config) },
+        server: {
+          ...config,
+          instance,
+          settings: showSettings(config),
+          database: opened.description,
+          state: () => ({ changesHeard: verdicts.fence.isFresh(), runningRpcs: rpcs.running }),
+          authorizer,
+          methods: () => methods,
+        },
       });
+      const own = new Set(router.handlers.map((handler) => handler.service));
       options.routes?.(router);
       mountInfrastructure(router, health, config.reflection);
+      const services = [...new Set(router.handlers.map((handler) => handler.service))];
+      methods = createMethodLister({ services, own, policy: verdicts.policy, comments });
     },
     gate: apiKeyGate({ authorizer, recorder }),
     interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],
@@ -205,6 +227,11 @@ async function join(
       return closing;
     },
   };
+}
+
+function whySignInIsClosed(config: Config): string | undefined {
+  if (!config.authEnabled) return "authentication is switched off: there is nobody to sign in";
+  return config.console ? undefined : "the console is switched off: set LATCHKEY_CONSOLE=true";
 }
 
 async function packageVersion(): Promise<string> {

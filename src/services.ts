@@ -1,6 +1,9 @@
 /** Latchkey's own services over their stores: what every server mounts. */
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
+import { createServerService, type ServerServiceOptions } from "./console/server-service.ts";
+import { createSessionService, type SessionServiceOptions } from "./console/session-service.ts";
+import { createSessionStore, type SessionLife } from "./console/session-store.ts";
 import type { Database } from "./db/client.ts";
 import { UserService } from "./gen/api/users/user_service_pb.js";
 import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
@@ -9,6 +12,8 @@ import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { ApiKeyService } from "./gen/latchkey/v1/api_key_service_pb.js";
 import { AuditLogService } from "./gen/latchkey/v1/audit_log_service_pb.js";
 import { RequestLogService } from "./gen/latchkey/v1/request_log_service_pb.js";
+import { ServerService } from "./gen/latchkey/v1/server_service_pb.js";
+import { SessionService } from "./gen/latchkey/v1/session_service_pb.js";
 import { StatsService } from "./gen/latchkey/v1/stats_service_pb.js";
 import { UserAdminService } from "./gen/latchkey/v1/user_admin_service_pb.js";
 import { createApiKeyChanges } from "./keys/changes.ts";
@@ -32,6 +37,8 @@ import { createUserService } from "./users/service.ts";
 import { createUserStore } from "./users/store.ts";
 
 export interface ServicesOptions {
+  sessions: Omit<SessionServiceOptions, "sessions" | "keys"> & { life: SessionLife };
+  server: Omit<ServerServiceOptions, "db">;
   db: Database;
   tokenPrefix: string;
   /** How VerifyApiKey comes to its verdicts: as the server does. */
@@ -46,9 +53,10 @@ export function mountServices(router: ConnectRouter, options: ServicesOptions): 
   const changes = createUserChanges(db);
   router.service(UserService, createUserService(users, changes));
   router.service(UserAdminService, createUserAdminService(users, changes));
+  const keys = createApiKeyStore(db);
   router.service(ApiKeyService, {
     ...createApiKeyService({
-      keys: createApiKeyStore(db),
+      keys,
       changes: createApiKeyChanges(db),
       tokenPrefix: options.tokenPrefix,
     }),
@@ -59,6 +67,9 @@ export function mountServices(router: ConnectRouter, options: ServicesOptions): 
   router.service(RequestLogService, createRequestLogService({ logs, tails: options.tails }));
   router.service(StatsService, createStatsService(createStatsStore(db)));
   router.service(AuditLogService, createAuditLogService(createAuditStore(db)));
+  const sessions = createSessionStore(db, options.sessions.life);
+  router.service(SessionService, createSessionService({ ...options.sessions, sessions, keys }));
+  router.service(ServerService, createServerService({ ...options.server, db }));
 }
 
 /** The services that every server has for other programs' sake; their RPCs are not logged unless asked. */

@@ -3,8 +3,11 @@ import { type Authorizer, createAuthorizer } from "./auth/authorizer.ts";
 import { createCredentialReader } from "./auth/credential.ts";
 import { createOpenStreams, type OpenStreams } from "./auth/open-streams.ts";
 import { createPolicy, type Policy } from "./auth/policy.ts";
+import { createSessionSecrets, type SessionSecrets } from "./auth/session-secret.ts";
 import { createDecide, type Decide } from "./auth/verdict.ts";
 import type { Config } from "./config.ts";
+import { createSessionLookup } from "./console/session-lookup.ts";
+import type { SessionLife } from "./console/session-store.ts";
 import { database } from "./db/client.ts";
 import type { Pools } from "./db/pools.ts";
 import { createGrantCache } from "./keys/cache.ts";
@@ -30,6 +33,7 @@ export interface Verdicts {
   readonly readCredential: ReturnType<typeof createCredentialReader>;
   readonly authorizer: Authorizer;
   readonly streams: OpenStreams;
+  readonly secrets: SessionSecrets;
   close(): Promise<void>;
 }
 
@@ -49,6 +53,7 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
   const keys = createApiKeyStore(lookupDb);
   const grants = createGrantCache({
     readGrants: keys.readGrants,
+    readSessions: createSessionLookup(lookupDb, sessionLife(config)),
     hasImportedKeys: keys.hasImported,
     readFirstStaffUser: createUserStore(lookupDb).firstStaffUser,
     fence,
@@ -61,7 +66,12 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
     publicMethods: [...config.publicMethods, ...options.publicMethods],
   });
   const decide = createDecide({ authEnabled: config.authEnabled, grants });
-  const readCredential = createCredentialReader({ ...config, secretKey: options.secretKey });
+  const secrets = createSessionSecrets({ ...config, secretKey: options.secretKey });
+  const readCredential = createCredentialReader({
+    ...config,
+    secretKey: options.secretKey,
+    sessions: config.console ? secrets : undefined,
+  });
   const authorizer = createAuthorizer({ decide, policy, readCredential, apiKeyHeader: config.apiKeyHeader });
   const streams = createOpenStreams({
     authorizer,
@@ -76,9 +86,15 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
     readCredential,
     authorizer,
     streams,
+    secrets,
     async close() {
       streams.close();
       await fence.close();
     },
   };
+}
+
+/** How long sessions last by the settings. */
+export function sessionLife({ sessionMaxHours, sessionIdleMinutes }: Config): SessionLife {
+  return { maxAgeMs: sessionMaxHours * 3_600_000, maxIdleMs: sessionIdleMinutes * 60_000 };
 }

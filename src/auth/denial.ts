@@ -13,6 +13,7 @@ const codes: Readonly<Record<DenialReason, Code>> = {
   STAFF_REQUIRED: Code.PermissionDenied,
   METHOD_NOT_ALLOWED: Code.PermissionDenied,
   ADDRESS_NOT_ALLOWED: Code.PermissionDenied,
+  CROSS_SITE: Code.PermissionDenied,
   UNAVAILABLE: Code.Unavailable,
 };
 
@@ -22,11 +23,11 @@ const codes: Readonly<Record<DenialReason, Code>> = {
  * section 11.6.1).
  *
  * MALFORMED and UNKNOWN are told alike, reason included: a guesser must not
- * learn which of the two a string was.
+ * learn which of the two a string was. Of a session they are INVALID_SESSION.
  */
 export function denialError(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): ConnectError {
-  const reason =
-    verdict.denial === "MALFORMED" || verdict.denial === "UNKNOWN" ? "INVALID_API_KEY" : verdict.denial;
+  const invalid = verdict.credentialKind === "session" ? "INVALID_SESSION" : "INVALID_API_KEY";
+  const reason = verdict.denial === "MALFORMED" || verdict.denial === "UNKNOWN" ? invalid : verdict.denial;
   const code = codes[verdict.denial];
   const since = sinceOf(verdict);
   const header =
@@ -50,6 +51,7 @@ function sinceOf(verdict: Verdict): string {
 /** What the caller is told. */
 export function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): string {
   const since = sinceOf(verdict);
+  if (verdict.credentialKind === "session") return sessionMessage(verdict.denial, since);
   switch (verdict.denial) {
     case "MISSING":
       return `this method needs an API key: send its token in the ${apiKeyHeader} header, or as authorization: Bearer`;
@@ -68,7 +70,39 @@ export function denialMessage(verdict: Verdict & { denial: DenialReason }, apiKe
       return "this API key may not call this method";
     case "ADDRESS_NOT_ALLOWED":
       return "this API key may not be used from this address";
+    case "CROSS_SITE":
+      return crossSite;
     case "UNAVAILABLE":
       return "the API key could not be checked just now: try again";
+  }
+}
+
+const crossSite =
+  "a session counts only in requests of this server's own page: for others send an API key; " +
+  "if this page is the server's own, have the proxy before it pass on the Host header";
+
+/** The same of a session, for the person who is signed in by it. */
+function sessionMessage(denial: DenialReason, since: string): string {
+  switch (denial) {
+    case "MISSING":
+    case "MALFORMED":
+    case "UNKNOWN":
+      return "this session has ended: sign in again";
+    case "REVOKED":
+      return `this session has ended, because its API key was revoked at ${since}: sign in with another`;
+    case "EXPIRED":
+      return `this session ended at ${since}: sign in again`;
+    case "USER_DISABLED":
+      return "the user of this session is disabled";
+    case "STAFF_REQUIRED":
+      return "this method needs a staff user";
+    case "METHOD_NOT_ALLOWED":
+      return "the API key of this session may not call this method";
+    case "ADDRESS_NOT_ALLOWED":
+      return "the API key of this session may not be used from this address";
+    case "CROSS_SITE":
+      return crossSite;
+    case "UNAVAILABLE":
+      return "the session could not be checked just now: try again";
   }
 }

@@ -1,9 +1,13 @@
 /** What `auth/` asks of those who keep keys and users. It knows no more of them. */
 import type { AddressRange } from "./address-range.ts";
 
-/** What a key grants, and whether it still does. The answer to a look-up by hash. */
+/**
+ * What a key, or a session that it signed in, grants, and whether it still does. The
+ * answer to a look-up by hash.
+ */
 export interface Grant {
-  readonly apiKeyId: string;
+  /** Undefined: of a session that the secret key signed in. */
+  readonly apiKeyId: string | undefined;
   readonly userId: bigint;
   readonly username: string;
   readonly isStaff: boolean;
@@ -18,6 +22,8 @@ export interface Grant {
   readonly allowedAddresses: readonly AddressRange[];
   /** May ask for verdicts on other keys, though its user is not staff. */
   readonly canVerify: boolean;
+  /** Only of a session: the rest is what the key behind it grants. */
+  readonly session?: { readonly id: string; readonly expiresAtMs: number };
 }
 
 /** The user whom the secret key signs in. */
@@ -47,6 +53,8 @@ export interface GrantSource {
     foreign: boolean,
     address?: string | undefined,
   ): Grant | undefined | Promise<Grant | undefined>;
+  /** The grant of the session with this hash (see `SessionSecrets`); undefined: there is no such session. */
+  findSession(hash: string, address?: string | undefined): Grant | undefined | Promise<Grant | undefined>;
   /** The active staff user with the lowest id; undefined: there is none. */
   firstStaffUser(): StaffUser | undefined | Promise<StaffUser | undefined>;
   /** Calls back after each change that may turn a verdict. Returns how to stop. */
@@ -54,13 +62,14 @@ export interface GrantSource {
 }
 
 /**
- * What changed: one key, one user, or, after a gap in what could be heard,
+ * What changed: one key, one user, one session, or, after a gap in what could be heard,
  * anything. What is new is told apart: it turns no verdict on what was there.
  * "unheard" is no change: what changes from now on may not be told, until "all".
  */
 export type GrantChange =
   | { readonly kind: "key"; readonly apiKeyId: string }
   | { readonly kind: "user"; readonly userId: bigint }
+  | { readonly kind: "session"; readonly sessionId: string }
   | { readonly kind: "new_key" }
   | { readonly kind: "new_user" }
   | { readonly kind: "all" }

@@ -43,7 +43,8 @@ export function createOpenStreams(options: {
     const groups = new Map<string, OpenStream[]>();
     for (const stream of concerned) {
       const { credential, peerAddress } = stream.authorization;
-      const key = `${stream.method.toString()} ${peerAddress} ${credential.kind === "api_key" ? credential.hash : credential.kind}`;
+      const of = "hash" in credential ? `${credential.kind} ${credential.hash}` : credential.kind;
+      const key = `${stream.method.toString()} ${peerAddress} ${of}`;
       const group = groups.get(key);
       if (group === undefined) groups.set(key, [stream]);
       else group.push(stream);
@@ -97,7 +98,7 @@ function lostStaff(before: Verdict, now: Verdict): ConnectError | undefined {
 }
 
 function concerns(change: GrantChange, stream: OpenStream): boolean {
-  const subject = stream.authorization.verdict.subject;
+  const { subject, principal } = stream.authorization.verdict;
   switch (change.kind) {
     case "all":
     case "unheard":
@@ -106,6 +107,8 @@ function concerns(change: GrantChange, stream: OpenStream): boolean {
       return subject?.apiKeyId === change.apiKeyId;
     case "user":
       return subject?.userId === change.userId;
+    case "session":
+      return principal?.sessionId === change.sessionId;
     default:
       return false;
   }

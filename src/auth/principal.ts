@@ -13,11 +13,13 @@ export interface Principal {
   readonly username: string;
   readonly isStaff: boolean;
   /** How the caller signed in. */
-  readonly credentialKind: "api_key" | "secret_key";
-  /** The API key's id (a UUID); undefined when signed in otherwise. */
+  readonly credentialKind: "api_key" | "secret_key" | "session";
+  /** The API key's id (a UUID), also of the one that a session was signed in with; undefined: the secret key. */
   readonly apiKeyId: string | undefined;
   /** May ask for verdicts on other keys: staff, and keys that staff gave this to. */
   readonly canVerify: boolean;
+  /** A UUID; only of a session. */
+  readonly sessionId?: string;
 }
 
 /** Where the principal of an RPC stands in its context values; undefined: anonymous. */

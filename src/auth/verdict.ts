@@ -18,10 +18,11 @@ export type DenialReason =
   | "STAFF_REQUIRED"
   | "METHOD_NOT_ALLOWED"
   | "ADDRESS_NOT_ALLOWED"
+  | "CROSS_SITE"
   | "UNAVAILABLE";
 
 /** What kind of credential came, whatever became of it. */
-export type CredentialKind = "none" | "api_key" | "secret_key";
+export type CredentialKind = "none" | "api_key" | "secret_key" | "session";
 
 /** Whom the credential names, verified or not: for the request log, never for access. */
 export interface Subject {
@@ -32,7 +33,7 @@ export interface Subject {
 export interface Verdict {
   /** Undefined: the RPC may go on. */
   readonly denial: DenialReason | undefined;
-  /** When the key was revoked or expired, for those denials; milliseconds since the epoch. */
+  /** When the key was revoked, or it or the session expired, for those denials; milliseconds since the epoch. */
   readonly deniedSinceMs?: number | undefined;
   /** Undefined: anonymous. Also set where the principal is known but may not. */
   readonly principal: Principal | undefined;
@@ -97,6 +98,19 @@ export function createDecide(options: VerdictOptions): Decide {
           "api_key",
           conclude,
         );
+      case "cross_site":
+        return conclude(denied("CROSS_SITE", "session"));
+      case "session": {
+        const { hash } = credential;
+        if (hash === undefined) return conclude(denied("UNKNOWN", "session"));
+        return look(
+          () => grants.findSession(hash, question.peerAddress),
+          (grant) =>
+            grant === undefined ? denied("UNKNOWN", "session") : verifyGrant(grant, question, now()),
+          "session",
+          conclude,
+        );
+      }
     }
   };
 }
@@ -152,23 +166,25 @@ function verifySecretKey(user: StaffUser | undefined): Verdict {
 }
 
 function verifyGrant(grant: Grant, { method, peerAddress }: Question, nowMs: number): Verdict {
+  const { session } = grant;
+  const kind = session === undefined ? "api_key" : "session";
   const subject = { userId: grant.userId, apiKeyId: grant.apiKeyId };
-  if (grant.revokedAtMs !== undefined) return denied("REVOKED", "api_key", subject, grant.revokedAtMs);
-  if (grant.expiresAtMs !== undefined && grant.expiresAtMs <= nowMs) {
-    return denied("EXPIRED", "api_key", subject, grant.expiresAtMs);
-  }
-  if (!grant.isActive) return denied("USER_DISABLED", "api_key", subject);
+  if (grant.revokedAtMs !== undefined) return denied("REVOKED", kind, subject, grant.revokedAtMs);
+  const expiresAtMs = Math.min(grant.expiresAtMs ?? Infinity, session?.expiresAtMs ?? Infinity);
+  if (expiresAtMs <= nowMs) return denied("EXPIRED", kind, subject, expiresAtMs);
+  if (!grant.isActive) return denied("USER_DISABLED", kind, subject);
   // Somewhere else than where it belongs, a token says nothing of who sends it.
   if (grant.allowedAddresses.length > 0 && !isInRanges(grant.allowedAddresses, peerAddress ?? "")) {
-    return denied("ADDRESS_NOT_ALLOWED", "api_key", subject);
+    return denied("ADDRESS_NOT_ALLOWED", kind, subject);
   }
   const principal: Principal = {
     userId: grant.userId,
     username: grant.username,
     isStaff: grant.isStaff,
-    credentialKind: "api_key",
+    credentialKind: kind,
     apiKeyId: grant.apiKeyId,
     canVerify: grant.isStaff || grant.canVerify,
+    ...(session && { sessionId: session.id }),
   };
   const allowed =
     grant.allowedMethods.length === 0 || matchesAny(grant.allowedMethods, method.service, method.name);
@@ -176,7 +192,7 @@ function verifyGrant(grant: Grant, { method, peerAddress }: Question, nowMs: num
     denial: allowed ? undefined : "METHOD_NOT_ALLOWED",
     principal,
     subject,
-    credentialKind: "api_key",
+    credentialKind: kind,
   };
 }
 

@@ -18,6 +18,8 @@ export const auditActions = [
   "api_key.revoke",
   "api_key.rotate",
   "api_key.update",
+  "session.create",
+  "session.end",
   "user.create",
   "user.delete",
   "user.update",

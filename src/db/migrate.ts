@@ -1,4 +1,6 @@
 /** Brings a database to this version's schema. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import { migrate as drizzleMigrate } from "drizzle-orm/postgres-js/migrator";
@@ -45,6 +47,16 @@ export async function migrate(address: DatabaseAddress): Promise<void> {
     // Closing the session releases the lock.
     await client.end({ timeout: answered ? 5 : 0 });
   }
+}
+
+/** How many migrations this version has, and how many of them the database has. */
+export async function countMigrations(db: Database): Promise<{ known: number; applied: number }> {
+  const journal = await readFile(join(migrationsFolder, "meta/_journal.json"), "utf8");
+  const { entries } = JSON.parse(journal) as { entries: { when: number }[] };
+  const [row] = await db.execute<{ applied: number }>(sql`
+    SELECT count(*)::int AS applied FROM drizzle.__drizzle_migrations
+    WHERE created_at = ANY (${sql.param(entries.map(({ when }) => String(when)))}::bigint[])`);
+  return { known: entries.length, applied: row?.applied ?? 0 };
 }
 
 async function readVersion(db: Database): Promise<number> {

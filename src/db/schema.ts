@@ -109,8 +109,9 @@ export const apiKeys = pgTable(
     index("api_keys_expires_idx")
       .on(t.expiresAt, t.id)
       .where(sql`${t.expiresAt} IS NOT NULL AND ${t.revokedAt} IS NULL`),
-    // What a key was rotated into.
-    // A key is rotated once.
+    // By name, without regard to case.
+    index("api_keys_name_idx").on(sql`lower(${t.name})`, t.id),
+    // What a key was rotated into. A key is rotated once.
     uniqueIndex("api_keys_rotated_from_key").on(t.rotatedFrom).where(sql`${t.rotatedFrom} IS NOT NULL`),
     // Whether a token of another shape can be anyone's.
     index("api_keys_imported_idx").on(t.id).where(sql`${t.imported}`),
@@ -335,15 +336,19 @@ export const sessions = pgTable(
     /** The key that signed in; null: the secret key. The session ends with it. */
     apiKeyId: uuid("api_key_id").references(() => apiKeys.id, { onDelete: "cascade" }),
     createdAt: instant("created_at").notNull().defaultNow(),
+    /** When it was last used, to the minute. */
+    seenAt: instant("seen_at").notNull().defaultNow(),
+    /** When it ends unless it is used; moves on with its use, up to `ends_at`. */
     expiresAt: instant("expires_at").notNull(),
+    endsAt: instant("ends_at").notNull(),
     peerAddress: inet("peer_address"),
     userAgent: text("user_agent").notNull().default(""),
   },
   (t) => [
     // The look-up of a verdict.
     uniqueIndex("sessions_hash_key").on(t.hash),
-    // Ending the sessions of a user or a key with it.
-    index("sessions_user_idx").on(t.userId),
+    // Ending the sessions of a user or a key with it; one user's sessions, newest first.
+    index("sessions_user_idx").on(t.userId, t.id),
     index("sessions_api_key_idx").on(t.apiKeyId),
     // Sweeping out what has expired.
     index("sessions_expires_idx").on(t.expiresAt),
@@ -382,7 +387,7 @@ export const auditEvents = pgTable(
 );
 
 /**
- * The instances that write usage. `last_batch` is the number of the newest batch
+ * The instances that serve and write usage. `last_batch` is the number of the newest batch
  * that was committed: a batch sent again after a lost answer is not counted twice.
  */
 export const instances = pgTable(
@@ -394,6 +399,8 @@ export const instances = pgTable(
     version: text("version").notNull(),
     startedAt: instant("started_at").notNull(),
     seenAt: instant("seen_at").notNull(),
+    /** Null: it runs, or ended without a word. */
+    stoppedAt: instant("stopped_at"),
     lastBatch: bigint("last_batch", { mode: "bigint" }).notNull().default(sql`0`),
   },
   (t) => [check("instances_last_batch_check", sql`${t.lastBatch} >= 0`)],

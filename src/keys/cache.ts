@@ -9,10 +9,14 @@ import {
 } from "../auth/grant.ts";
 import { TimedOutError, within } from "../within.ts";
 import type { Fence } from "./fence.ts";
+import { createGrantMemory } from "./grant-memory.ts";
 import { createGrantLookups, type LookupOptions } from "./lookups.ts";
 
 export interface GrantCacheOptions {
+  /** Of keys, by the hashes of their tokens. */
   readGrants: LookupOptions["readGrants"];
+  /** Of sessions, by the hashes of their secrets. Reading one is using it. Undefined: there are none. */
+  readSessions?: LookupOptions["readGrants"];
   /** Whether any key was imported: without one, a token of another shape is nobody's. */
   hasImportedKeys: () => Promise<boolean>;
   readFirstStaffUser: () => Promise<StaffUser | undefined>;
@@ -21,18 +25,6 @@ export interface GrantCacheOptions {
   /** While the database fails, what is cached answers up to this long after the fence's last proof; 0: not past it. */
   staleIfErrorMs: number;
   maxEntries: number;
-}
-
-/**
- * Kilobytes of an entry, on the average of a full cache: where keys are larger, fewer are
- * in memory. Whoever may make keys could otherwise fill it with a hundred times as much.
- */
-const maxMeanSize = 4;
-
-/** In kilobytes, roughly. */
-function sizeOf({ allowedMethods, allowedAddresses }: Grant): number {
-  const patterns = allowedMethods.reduce((sum, pattern) => sum + pattern.length + 32, 0);
-  return 1 + Math.floor((patterns + allowedAddresses.length * 256) / 1024);
 }
 
 /** Tokens that no key has, remembered so that sending one again costs nothing. */
@@ -52,16 +44,12 @@ const maxReads = 5000;
  */
 export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const { fence } = options;
-  const lookups = createGrantLookups({ readGrants: options.readGrants, timeoutMs: options.maxStalenessMs });
-  const grants = new LRUCache<string, Grant>({
-    max: options.maxEntries,
-    maxSize: options.maxEntries * maxMeanSize,
-    sizeCalculation: sizeOf,
-    dispose: (grant, hash) => unindex(grant, hash),
+  const lookups = createGrantLookups({
+    readGrants: (names) => readNamed(names, options),
+    timeoutMs: options.maxStalenessMs,
   });
+  const grants = createGrantMemory(options.maxEntries);
   const misses = new LRUCache<string, true>({ max: maxMisses, ttl: missTtlMs });
-  const hashesByKey = new Map<string, string>();
-  const hashesByUser = new Map<bigint, Set<string>>();
   let databaseUp = true;
   let staff: { user: StaffUser | undefined } | undefined;
   let imported: boolean | undefined;
@@ -77,23 +65,6 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   const shared = new Map<string, Promise<Grant | undefined>>();
   const reading = new Map<string, Promise<Grant | undefined>>();
   const nextReading = new Map<string, Promise<Grant | undefined>>();
-
-  function index(grant: Grant, hash: string): void {
-    grants.set(hash, grant);
-    // Larger than all that there is room for.
-    if (!grants.has(hash)) return;
-    hashesByKey.set(grant.apiKeyId, hash);
-    const ofUser = hashesByUser.get(grant.userId);
-    if (ofUser === undefined) hashesByUser.set(grant.userId, new Set([hash]));
-    else ofUser.add(hash);
-  }
-
-  function unindex(grant: Grant, hash: string): void {
-    if (hashesByKey.get(grant.apiKeyId) === hash) hashesByKey.delete(grant.apiKeyId);
-    const ofUser = hashesByUser.get(grant.userId);
-    ofUser?.delete(hash);
-    if (ofUser?.size === 0) hashesByUser.delete(grant.userId);
-  }
 
   fence.onDatabaseUp((up) => {
     databaseUp = up;
@@ -121,16 +92,18 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
         anyUserChangedAt = revision;
         staff = undefined;
         return;
-      case "key": {
+      case "key":
         if (reads > 0) changedAt.set(change.apiKeyId, revision);
-        const hash = hashesByKey.get(change.apiKeyId);
-        if (hash !== undefined) grants.delete(hash);
+        grants.dropKey(change.apiKeyId);
         return;
-      }
+      case "session":
+        if (reads > 0) changedAt.set(change.sessionId, revision);
+        grants.dropSession(change.sessionId);
+        return;
       case "user":
         anyUserChangedAt = revision;
         if (reads > 0) changedAt.set(change.userId, revision);
-        for (const hash of [...(hashesByUser.get(change.userId) ?? [])]) grants.delete(hash);
+        grants.dropUser(change.userId);
         staff = undefined;
     }
   });
@@ -138,7 +111,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
   function changedSince(since: number, grant: Grant | undefined): boolean {
     if (allChangedAt > since) return true;
     if (grant === undefined) return newKeyAt > since;
-    return (changedAt.get(grant.apiKeyId) ?? 0) > since || (changedAt.get(grant.userId) ?? 0) > since;
+    const ids = [grant.apiKeyId, grant.userId, grant.session?.id];
+    return ids.some((id) => id !== undefined && (changedAt.get(id) ?? 0) > since);
   }
 
   /** Reads until nothing has changed meanwhile, within `maxStalenessMs`. */
@@ -199,7 +173,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
       // While the fence is down, what changes next would not be heard.
       if (!fresh || !fence.isFresh()) return grant;
       if (grant === undefined) misses.set(hash, true);
-      else index(grant, hash);
+      else grants.put(hash, grant);
       return grant;
     } catch (error) {
       return staleIfError(cached, error);
@@ -265,6 +239,11 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
       });
       return readingImported.then((any) => (any ? share(hash, address) : undefined));
     },
+    findSession(hash, address) {
+      const name = sessionName(hash);
+      if (!fence.isFresh()) return staleWhileDown(grants.peek(name)) ?? readFromNowOn(name, address);
+      return grants.get(name) ?? (misses.has(name) ? undefined : share(name, address));
+    },
     async firstStaffUser() {
       if (fence.isFresh() && staff !== undefined) return staff.user;
       const cached = staff;
@@ -283,4 +262,26 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     },
     onChange: (listener) => fence.onChange(listener),
   };
+}
+
+/** A session beside the keys: what two of them are found by must not be the same. */
+const sessionPrefix = "session ";
+
+function sessionName(hash: string): string {
+  return `${sessionPrefix}${hash}`;
+}
+
+/** Reads keys by their hashes and sessions by their names, in a statement each. */
+async function readNamed(
+  names: readonly string[],
+  { readGrants, readSessions }: Pick<GrantCacheOptions, "readGrants" | "readSessions">,
+): Promise<ReadonlyMap<string, Grant>> {
+  const sessions = names.filter((name) => name.startsWith(sessionPrefix));
+  if (sessions.length === 0) return readGrants(names);
+  const keys = names.filter((name) => !name.startsWith(sessionPrefix));
+  const [ofKeys, ofSessions] = await Promise.all([
+    keys.length === 0 ? [] : readGrants(keys),
+    readSessions?.(sessions.map((name) => name.slice(sessionPrefix.length))) ?? [],
+  ]);
+  return new Map([...ofKeys, ...[...ofSessions].map(([hash, grant]) => [sessionName(hash), grant] as const)]);
 }

@@ -58,6 +58,16 @@ export interface ApiKeyChanges {
   rotate(id: string, rotation: Rotation, actor: Actor, once?: OnceOnly): Promise<RotatedKeys | undefined>;
   /** One that is revoked already stays as it is. Undefined: there is no such key. */
   revoke(id: string, revocation: Revocation, actor: Actor): Promise<ApiKeyRecord | undefined>;
+  /**
+   * Revokes several keys and returns how many were not revoked before. Undefined, and
+   * nothing is done: one of them is not there, or not of the user `ownedBy`.
+   */
+  revokeMany(
+    ids: readonly string[],
+    revocation: Revocation,
+    actor: Actor,
+    ownedBy?: bigint,
+  ): Promise<number | undefined>;
   /** Revokes a user's keys, but the one named in `keep`; returns how many. Rejects with `UserNotFoundError`. */
   revokeAll(userId: bigint, revocation: Revocation, actor: Actor, keep?: string): Promise<number>;
 }
@@ -85,6 +95,23 @@ export function createApiKeyChanges(db: Database): ApiKeyChanges {
         if (key === undefined || key.revokedAt !== null) return key;
         await revoke(tx, [key], revocation, actor);
         return readKey(tx, id);
+      });
+    },
+    revokeMany(ids, revocation, actor, ownedBy) {
+      return db.transaction(async (tx) => {
+        const keys = await tx
+          .select({ id: apiKeys.id, userId: apiKeys.userId, revokedAt: apiKeys.revokedAt })
+          .from(apiKeys)
+          .where(inArray(apiKeys.id, [...ids]))
+          .orderBy(asc(apiKeys.id))
+          .for("no key update");
+        const allThere = keys.length === new Set(ids).size;
+        if (!allThere || keys.some(({ userId }) => ownedBy !== undefined && userId !== ownedBy)) {
+          return undefined;
+        }
+        const alive = keys.filter(({ revokedAt }) => revokedAt === null);
+        await revoke(tx, alive, revocation, actor);
+        return alive.length;
       });
     },
     revokeAll(userId, revocation, actor, keep) {

@@ -202,9 +202,10 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   };
 }
 
-/** Reads what the triggers send: "key:<uuid>", "new user:<id>" … Whatever else is sent there may mean anything. */
+/** Reads what the triggers send: "key:<uuid>", "new user:<id>", "session:<uuid>" … Whatever else is sent there may mean anything. */
 function parseChange(payload: string): GrantChange {
-  const [, fresh, kind, id = ""] = payload.match(/^(new )?(key|user):([0-9a-f-]+)$/) ?? [];
+  const [, fresh, kind, id = ""] = payload.match(/^(new )?(key|user|session):([0-9a-f-]+)$/) ?? [];
+  if (kind === "session" && !fresh) return { kind, sessionId: id };
   if (kind === "key") return fresh ? { kind: "new_key" } : { kind, apiKeyId: id };
   if (kind === "user" && /^\d+$/.test(id)) return fresh ? { kind: "new_user" } : { kind, userId: BigInt(id) };
   return { kind: "all" };

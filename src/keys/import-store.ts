@@ -1,11 +1,11 @@
 /** Keys of other systems, taken over into Postgres. */
-import { eq, inArray } from "drizzle-orm";
+import { inArray } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import { type Actor, auditAll } from "../db/audit.ts";
 import type { Database, Executor } from "../db/client.ts";
 import { apiKeys, apiKeyUsage } from "../db/schema.ts";
 import { callerScope, holdUsers } from "./caller.ts";
-import { type ApiKeyRecord, type ApiKeyType, recordColumns, scopeOf } from "./record.ts";
+import { type ApiKeyRecord, type ApiKeyType, readKeys, scopeOf } from "./record.ts";
 import { ExceedsCallerError } from "./refusal.ts";
 import { excessOf } from "./scope.ts";
 import { checkUser } from "./store.ts";
@@ -135,10 +135,5 @@ async function idsByHash(tx: Executor, keys: readonly KeyToImport[]): Promise<Ma
 }
 
 async function readAll(tx: Executor, ids: string[]): Promise<Map<string, ApiKeyRecord>> {
-  const rows = await tx
-    .select(recordColumns)
-    .from(apiKeys)
-    .innerJoin(apiKeyUsage, eq(apiKeyUsage.apiKeyId, apiKeys.id))
-    .where(inArray(apiKeys.id, ids));
-  return new Map(rows.map((row) => [row.id, row]));
+  return new Map((await readKeys(tx, ids)).map((key) => [key.id, key]));
 }

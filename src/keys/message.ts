@@ -2,12 +2,14 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
+  ApiKeyOrder,
   type ApiKeySchema,
   ApiKeyStatus,
   ApiKeyType,
   RevocationReason,
 } from "../gen/latchkey/v1/api_key_service_pb.js";
 import { invalid } from "../rpc/validate.ts";
+import type { SortOrder } from "./list.ts";
 import {
   type ApiKeyRecord,
   type RevocationReason as StoredReason,
@@ -38,6 +40,14 @@ const reasons: Readonly<Partial<Record<number, StoredReason>>> = {
   [RevocationReason.USER_ENDED]: "user_ended",
 };
 
+const orders: Readonly<Partial<Record<number, SortOrder>>> = {
+  [ApiKeyOrder.CREATED]: "created",
+  [ApiKeyOrder.NAME]: "name",
+  [ApiKeyOrder.REQUESTS]: "requests",
+  [ApiKeyOrder.LAST_USED]: "last_used",
+  [ApiKeyOrder.EXPIRES]: "expires",
+};
+
 /** Undefined: unspecified. Throws `invalid_argument`, as the others do, for what is none. */
 export function storedType(type: ApiKeyType): StoredType | undefined {
   const stored = types[type];
@@ -56,6 +66,15 @@ export function storedStatus(status: ApiKeyStatus): StoredStatus | undefined {
   return stored;
 }
 
+/** Undefined: unspecified. */
+export function sortOrder(order: ApiKeyOrder): SortOrder | undefined {
+  const sorted = orders[order];
+  if (sorted === undefined && order !== ApiKeyOrder.UNSPECIFIED) {
+    throw invalid(`order ${order} is none of ApiKeyOrder`);
+  }
+  return sorted;
+}
+
 export function storedReason(reason: RevocationReason): StoredReason {
   const stored = reasons[reason];
   if (stored === undefined) throw invalid(`reason ${reason} is none of RevocationReason`);
@@ -67,6 +86,7 @@ export function toMessage(key: ApiKeyRecord, now: Date): MessageInitShape<typeof
   return {
     id: key.id,
     userId: key.userId,
+    username: key.username,
     name: key.name,
     description: key.description,
     type: keyOf(types, key.type),

@@ -1,8 +1,8 @@
 /** An API key as it is read: its row without the hash, what it has used and what it was rotated into. */
-import { eq, getTableColumns, sql } from "drizzle-orm";
+import { asc, eq, getTableColumns, inArray, sql } from "drizzle-orm";
 import { type AddressRange, parseAddressRange } from "../auth/address-range.ts";
 import type { Executor } from "../db/client.ts";
-import { apiKeys, apiKeyUsage } from "../db/schema.ts";
+import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
 import type { Scope } from "./scope.ts";
 
 type Row = Omit<typeof apiKeys.$inferSelect, "hash">;
@@ -13,6 +13,8 @@ export interface ApiKeyRecord extends Row {
   readonly lastUsedAt: Date | null;
   /** The key that replaced this one by rotation. */
   readonly rotatedTo: string | null;
+  /** Of the user whom it signs in. */
+  readonly username: string;
 }
 
 export type ApiKeyType = Row["type"];
@@ -29,16 +31,22 @@ export const recordColumns = {
   rotatedTo: sql<
     string | null
   >`(SELECT successor.id FROM ${apiKeys} successor WHERE successor.rotated_from = ${apiKeys.id})`,
+  username: sql<string>`(SELECT owner.username FROM ${users} owner WHERE owner.id = ${apiKeys.userId})`,
 };
 
 /** One key. Undefined: there is no such key. */
 export async function readKey(db: Executor, id: string): Promise<ApiKeyRecord | undefined> {
-  const [key] = await db
+  return (await readKeys(db, [id]))[0];
+}
+
+/** Those that there are, in the order of their ids. */
+export function readKeys(db: Executor, ids: readonly string[]): Promise<ApiKeyRecord[]> {
+  return db
     .select(recordColumns)
     .from(apiKeys)
     .innerJoin(apiKeyUsage, eq(apiKeyUsage.apiKeyId, apiKeys.id))
-    .where(eq(apiKeys.id, id));
-  return key;
+    .where(inArray(apiKeys.id, [...ids]))
+    .orderBy(asc(apiKeys.id));
 }
 
 /** The status of a key at a time. */

@@ -2,6 +2,7 @@
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type {
   ApiKey,
+  CountApiKeysRequest,
   CreateApiKeyRequest,
   ListApiKeysRequest,
   UpdateApiKeyRequest,
@@ -10,7 +11,7 @@ import { readMask } from "../rpc/field-mask.ts";
 import { checkText, checkTime, checkUserId, checkUuid, invalid } from "../rpc/validate.ts";
 import type { KeyFields } from "./changes.ts";
 import type { ApiKeyFilter, ListOrder } from "./list.ts";
-import { storedStatus, storedType } from "./message.ts";
+import { sortOrder, storedStatus, storedType } from "./message.ts";
 import { checkAddresses, checkMethodPatterns } from "./restrictions.ts";
 import type { NewApiKey } from "./store.ts";
 
@@ -71,23 +72,52 @@ export function readFilter(request: ListApiKeysRequest): ApiKeyFilter {
   if (unusedForDays !== undefined && expiresWithinDays !== undefined) {
     throw invalid("unused_for_days and expires_within_days have an order each: ask for one at a time");
   }
+  const by = sortOrder(request.order);
+  if (by !== undefined && (unusedForDays ?? expiresWithinDays) !== undefined) {
+    throw invalid("unused_for_days and expires_within_days have an order each: leave order out");
+  }
+  if (by === undefined && request.descending) throw invalid("descending needs an order");
   return {
-    type: storedType(request.type),
+    ...readCounted(request),
     status: storedStatus(request.status),
     unusedForDays,
     expiresWithinDays,
+    sort: by && { by, descending: request.descending },
+  };
+}
+
+/** The filter of a count, but whose keys. */
+export function readCounted(
+  request: Pick<CountApiKeysRequest, "type" | "search">,
+): Pick<ApiKeyFilter, "type" | "search"> {
+  return {
+    type: storedType(request.type),
     search: checkText("search", request.search, 200) || undefined,
   };
 }
 
 /** Where a page begins, as the order of its listing has it. */
 export function readCursor(order: ListOrder, cursor: readonly string[]): readonly string[] {
-  if (order === "newest") return [checkUuid("page_token", cursor[0] ?? "")];
-  const [at = "", id = ""] = cursor;
-  const form = order === "idle" ? /^\d{4}-\d\d-\d\d$/ : /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
-  if (!form.test(at) || !isCalendarTime(at)) throw invalid("page_token is damaged: start again without one");
-  return [at, checkUuid("page_token", id)];
+  if (order === "created") return [checkUuid("page_token", cursor[0] ?? "")];
+  const [position = "", id = ""] = cursor;
+  if (!isPosition[order](position)) throw invalid("page_token is damaged: start again without one");
+  return [position, checkUuid("page_token", id)];
 }
+
+const isTime = (text: string) =>
+  /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(text) && isCalendarTime(text);
+const isTimeOrNone = (text: string) => text === "" || isTime(text);
+
+/** Whether Postgres can read a position in an order. */
+const isPosition: Readonly<Record<Exclude<ListOrder, "created">, (text: string) => boolean>> = {
+  // Some letters are longer in lower case.
+  name: (text) => text.length <= 1000 && !text.includes("\0"),
+  requests: (text) => /^\d{1,18}$/.test(text),
+  last_used: isTimeOrNone,
+  expires: isTimeOrNone,
+  idle: (text) => /^\d{4}-\d\d-\d\d$/.test(text) && isCalendarTime(text),
+  expiring: isTime,
+};
 
 /** How long a rotated key lives on, in milliseconds. */
 export function readGrace(grace: Duration | undefined): number {

@@ -12,7 +12,7 @@ import {
 import { actorOf } from "../rpc/actor.ts";
 import { readPage } from "../rpc/page.ts";
 import { type RequestIdentity, readRequestId } from "../rpc/request-id.ts";
-import { checkText, checkUserId, checkUuid } from "../rpc/validate.ts";
+import { checkText, checkUserId, checkUuid, invalid } from "../rpc/validate.ts";
 import { visibleUser } from "../rpc/visible-user.ts";
 import type { ApiKeyChanges, Revocation } from "./changes.ts";
 import type { OnceOnly } from "./idempotency.ts";
@@ -20,11 +20,20 @@ import { orderOf } from "./list.ts";
 import { storedReason, toMessage } from "./message.ts";
 import type { ApiKeyRecord } from "./record.ts";
 import { telling } from "./refused.ts";
-import { checkFuture, readCursor, readFilter, readGrace, readNewKey, readUpdate } from "./request.ts";
+import {
+  checkFuture,
+  readCounted,
+  readCursor,
+  readFilter,
+  readGrace,
+  readNewKey,
+  readUpdate,
+} from "./request.ts";
 import type { ApiKeyStore } from "./store.ts";
 
 const pageSizes = { fallback: 50, most: 500 };
 const maxNoteLength = 1000;
+const mostIds = 500;
 
 export interface ApiKeyServiceOptions {
   keys: ApiKeyStore;
@@ -73,11 +82,23 @@ export function createApiKeyService(
       return { apiKey: toMessage(await visible("id", id, requireUser(context)), now()) };
     },
 
+    async batchGetApiKeys({ ids }, context) {
+      const { isStaff, userId } = requireUser(context);
+      const found = await keys.getAll(readIds(ids));
+      const visible = found.filter((key) => isStaff || key.userId === userId);
+      return { apiKeys: visible.map((key) => toMessage(key, now())) };
+    },
+
+    async countApiKeys(request, context) {
+      const userId = visibleUser(request.userId, requireUser(context));
+      return keys.count({ ...readCounted(request), userId });
+    },
+
     async listApiKeys(request, context) {
       const principal = requireUser(context);
       const page = readPage(ListApiKeysRequestSchema, request, pageSizes);
       const filter = { ...readFilter(request), userId: visibleUser(request.userId, principal) };
-      const after = page.cursor && readCursor(orderOf(filter), page.cursor);
+      const after = page.cursor && readCursor(orderOf(filter).by, page.cursor);
       const rows = await keys.list(filter, page.size + 1, after);
       const shown = rows.slice(0, page.size);
       const last = shown.at(-1);
@@ -122,6 +143,18 @@ export function createApiKeyService(
       return { apiKey: toMessage(revoked, now()) };
     },
 
+    async batchRevokeApiKeys(request, context) {
+      const principal = requireUser(context);
+      const ids = readIds(request.ids);
+      if (ids.length === 0) throw invalid("ids must name at least one key");
+      const ownedBy = principal.isStaff ? undefined : principal.userId;
+      const revokedCount = await changes.revokeMany(ids, readRevocation(request), actorOf(context), ownedBy);
+      if (revokedCount === undefined) {
+        throw new ConnectError("one of these API keys was not found: none was revoked", Code.NotFound);
+      }
+      return { revokedCount };
+    },
+
     async revokeAllApiKeys(request, context) {
       const principal = requireUser(context);
       const userId = checkUserId("user_id", request.userId);
@@ -132,6 +165,11 @@ export function createApiKeyService(
       return { revokedCount };
     },
   };
+}
+
+function readIds(ids: readonly string[]): string[] {
+  if (ids.length > mostIds) throw invalid(`ids must name at most ${mostIds} keys, not ${ids.length}`);
+  return ids.map((id, i) => checkUuid(`ids[${i}]`, id));
 }
 
 function requireOwn(userId: bigint, principal: Principal, what: string): void {

@@ -7,8 +7,16 @@ import type { Database, Executor } from "../db/client.ts";
 import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
 import { callerScope, checkWithin, holdUsers } from "./caller.ts";
 import { changedFields } from "./changed-fields.ts";
-import { type ApiKeyFilter, type ListedKey, listKeys } from "./list.ts";
-import { type ApiKeyRecord, type ApiKeyType, readKey, scopeOf, storedRange } from "./record.ts";
+import { type ApiKeyFilter, countKeys, type ListedKey, listKeys } from "./list.ts";
+import {
+  type ApiKeyRecord,
+  type ApiKeyStatus,
+  type ApiKeyType,
+  readKey,
+  readKeys,
+  scopeOf,
+  storedRange,
+} from "./record.ts";
 
 export interface NewApiKey {
   userId: bigint;
@@ -47,6 +55,10 @@ export interface ApiKeyStore {
   hasImported(): Promise<boolean>;
   /** Undefined: there is no such key. */
   get(id: string): Promise<ApiKeyRecord | undefined>;
+  /** Those that there are, in the order of their ids. */
+  getAll(ids: readonly string[]): Promise<ApiKeyRecord[]>;
+  /** How many keys of each status match. */
+  count(filter: Pick<ApiKeyFilter, "userId" | "type" | "search">): Promise<Record<ApiKeyStatus, bigint>>;
   /** At most `limit` keys, those after the cursor, in the order that `orderOf` tells for the filter. */
   list(filter: ApiKeyFilter, limit: number, after?: readonly string[]): Promise<ListedKey[]>;
 }
@@ -98,6 +110,8 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
       return (await imported.execute()).length > 0;
     },
     get: (id) => readKey(db, id),
+    getAll: (ids) => readKeys(db, ids),
+    count: (filter) => countKeys(db, filter),
     list: (filter, limit, after) => listKeys(db, filter, limit, after),
   };
 }

@@ -43,10 +43,16 @@ const mostMethodLength = 512;
 const methodPattern = /^\/?((?:[a-z_]\w*\.)*[a-z_]\w*)\/([a-z_]\w*)$/i;
 const noMethod: MethodName = { service: "", name: "" };
 
-const kinds: Readonly<Record<Principal["credentialKind"], CredentialKind>> = {
+const kinds = {
   api_key: CredentialKind.API_KEY,
   secret_key: CredentialKind.SECRET_KEY,
-};
+  session: CredentialKind.SESSION,
+} as const satisfies Record<Principal["credentialKind"], CredentialKind>;
+
+/** How a caller signed in, as a message says it. */
+export function principalKind(kind: Principal["credentialKind"]): CredentialKind {
+  return kinds[kind];
+}
 
 /** Creates the methods that ask for verdicts. They need no database in the steady state, as the server itself needs none. */
 export function createVerification(
@@ -147,7 +153,13 @@ function tell(verdict: Verdict, apiKeyHeader: string) {
 
 function tellPrincipal(principal: Principal): MessageInitShape<typeof VerifiedPrincipalSchema> {
   const { userId, username, isStaff, credentialKind, apiKeyId } = principal;
-  return { userId, username, isStaff, credentialKind: kinds[credentialKind], apiKeyId: apiKeyId ?? "" };
+  return {
+    userId,
+    username,
+    isStaff,
+    credentialKind: principalKind(credentialKind),
+    apiKeyId: apiKeyId ?? "",
+  };
 }
 
 /** Says nothing of what was sent: it may be a token in the wrong field. */

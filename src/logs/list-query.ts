@@ -58,8 +58,9 @@ export function walkOf(filter: RequestLogFilter, names?: readonly string[]): Wal
     return { columns, values: [branch, sql`${method}::text`], answers: ["method"], branches };
   }
   // Only what failed has an error message.
-  if (filter.errorText !== undefined && code === undefined) {
-    return { ...walkCodes(branch), answers: [], branches: { type: "smallint", values: errorCodes } };
+  if ((filter.errorText !== undefined || filter.errorsOnly) && code === undefined) {
+    const branches = { type: "smallint", values: errorCodes } as const;
+    return { ...walkCodes(branch), answers: ["errorsOnly"], branches };
   }
   return wholeLog;
 }

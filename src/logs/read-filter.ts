@@ -51,6 +51,7 @@ export function readFilter(filter: FilterMessage | undefined, principal: Princip
     protocol: readProtocol(filter.protocol),
     peerAddress: filter.peerAddress === "" ? undefined : readAddress(filter.peerAddress),
     errorText: checkText("error_text", filter.errorText, maxErrorTextLength) || undefined,
+    errorsOnly: filter.errorsOnly || undefined,
   };
 }
 

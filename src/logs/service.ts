@@ -1,5 +1,5 @@
 /** `latchkey.v1.RequestLogService`. */
-import type { ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { requireUser } from "../auth/principal.ts";
 import {
   ListRequestLogsRequestSchema,
@@ -7,7 +7,7 @@ import {
 } from "../gen/latchkey/v1/request_log_service_pb.js";
 import { readPage } from "../rpc/page.ts";
 import { createPlaces } from "../rpc/places.ts";
-import { invalid } from "../rpc/validate.ts";
+import { checkUuid, invalid } from "../rpc/validate.ts";
 import { encoderOf, exportRows } from "./export.ts";
 import { toMessage } from "./message.ts";
 import { readCursor, readFilter } from "./read-filter.ts";
@@ -36,6 +36,15 @@ export function createRequestLogService(options: {
         requestLogs: rows.map(toMessage),
         nextPageToken: next === undefined ? "" : page.tokenAfter(next.time, next.id),
       };
+    },
+
+    async getRequestLog(request, context) {
+      const principal = requireUser(context);
+      const row = await logs.get(checkRowId("id", request.id));
+      if (row === undefined || !(principal.isStaff || row.userId === principal.userId)) {
+        throw new ConnectError(`request log row ${request.id} not found`, Code.NotFound);
+      }
+      return { requestLog: toMessage(row) };
     },
 
     async *tailRequestLogs(request, context) {
@@ -68,4 +77,11 @@ export function createRequestLogService(options: {
       }
     },
   };
+}
+
+/** A row's id: a UUIDv7, which tells the time of the row. */
+function checkRowId(field: string, value: string): string {
+  const id = checkUuid(field, value);
+  if (id[14] !== "7") throw invalid(`${field} must be the id of a row, which is a UUID of version 7`);
+  return id;
 }

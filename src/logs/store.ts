@@ -4,7 +4,7 @@ import type { Database, Executor } from "../db/client.ts";
 import { requestLogs } from "../db/schema.ts";
 import type { RequestLogFilter } from "./filter.ts";
 import { listQuery, type RequestLogCursor, type Walk, walkOf } from "./list-query.ts";
-import { type RequestLogRow, type SelectedRow, toRow } from "./row.ts";
+import { type RequestLogRow, rowColumns, type SelectedRow, toRow } from "./row.ts";
 
 export interface RequestLogPage {
   readonly rows: RequestLogRow[];
@@ -18,6 +18,8 @@ export interface RequestLogStore {
    * even none, though more follow: a page looks at a bounded number of rows.
    */
   list(filter: RequestLogFilter, limit: number, after?: RequestLogCursor): Promise<RequestLogPage>;
+  /** Undefined: there is no such row. */
+  get(id: string): Promise<RequestLogRow | undefined>;
 }
 
 /** Services with one method, or methods of one service, that are walked side by side. Others can be made up by whoever asks for verdicts. */
@@ -54,8 +56,21 @@ export function createRequestLogStore(
         },
         { accessMode: "read only" },
       ),
+    async get(id) {
+      // Made when the RPC began, which is where its row is. Clocks that jump set the two apart.
+      const beganMs = Number.parseInt(id.replaceAll("-", "").slice(0, 12), 16);
+      const [from, until] = [beganMs - idSlackMs, beganMs + idSlackMs].map((ms) =>
+        new Date(ms).toISOString(),
+      );
+      const [row] = await db.execute<SelectedRow>(sql`
+        SELECT ${rowColumns} FROM ${requestLogs}
+        WHERE time >= ${from}::timestamptz AND time <= ${until}::timestamptz AND id = ${id}::uuid`);
+      return row && toRow(row);
+    },
   };
 }
+
+const idSlackMs = 1000;
 
 function cursorAt(row: RequestLogRow | undefined): RequestLogCursor | undefined {
   return row && { time: row.time, id: row.id };

@@ -240,6 +240,8 @@ function universalRequest(
 ): UniversalServerRequest | undefined {
   try {
     const request = universalRequestFromNodeRequest(req.raw, reply.raw, undefined, values);
+    // As over HTTP/1.1 (RFC 9113, section 8.3.1): what is asked of a session's cookie needs it.
+    if (!request.header.has("host")) request.header.set("host", String(req.headers[":authority"] ?? ""));
     const sent = new Set(
       req.raw.rawHeaders.filter((_, i, all) => i % 2 === 1 && all[i - 1]?.toLowerCase() === "authorization"),
     );

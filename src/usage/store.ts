@@ -3,6 +3,7 @@ import { type SQL, sql } from "drizzle-orm";
 import type { EndedCall } from "../auth/call.ts";
 import type { Database } from "../db/client.ts";
 import { mergeByAdding } from "../db/merge-rollups.ts";
+import type { Instance } from "../db/presence.ts";
 import {
   apiKeyUsage,
   instances,
@@ -16,16 +17,6 @@ import {
 import { floorTo, hourMs } from "./range.ts";
 import { periodS, type Rollup, type Totals } from "./totals.ts";
 
-/** Who writes. */
-export interface Instance {
-  /** A UUID, new at each start. */
-  readonly id: string;
-  readonly hostname: string;
-  readonly pid: number;
-  readonly version: string;
-  readonly startedAt: Date;
-}
-
 export interface UsageBatch {
   /** 1, 2, 3 … of this instance. Sending a number again writes nothing again. */
   readonly number: number;
@@ -35,6 +26,7 @@ export interface UsageBatch {
 
 export interface UsageStoreOptions {
   db: Database;
+  /** Who writes. */
   instance: Instance;
   /** Takes out of a text from a caller what must not be stored. */
   redact: (text: string) => string;

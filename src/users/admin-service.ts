@@ -19,6 +19,7 @@ import type { UserStore, UserWithKeys } from "./store.ts";
 
 const pageSizes = { fallback: 50, most: 500 };
 const maxSearchLength = 200;
+const mostIds = 500;
 const changeable = ["username", "email", "bio", "is_staff", "is_active"] as const;
 
 /** Creates the service. Each method asks for staff itself, beside the proto's declaration: a change outlives a time with authentication switched off. */
@@ -44,6 +45,13 @@ export function createUserAdminService(
       const user = await users.getWithKeys(checkUserId("id", id));
       if (user === undefined) throw userNotFound(id);
       return { user: toMessage(user) };
+    },
+
+    async batchGetUsers({ ids }, context) {
+      requireStaff(context);
+      if (ids.length > mostIds) throw invalid(`ids must name at most ${mostIds} users, not ${ids.length}`);
+      const found = await users.getAllWithKeys(ids.map((id, i) => checkUserId(`ids[${i}]`, id)));
+      return { users: found.map(toMessage) };
     },
 
     async listUsers(request, context) {

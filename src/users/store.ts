@@ -1,5 +1,5 @@
 /** Users in Postgres, as they are read. Changed by `changes.ts`. */
-import { and, asc, eq, getTableColumns, gt, like, not, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, eq, getTableColumns, gt, inArray, like, not, or, type SQL, sql } from "drizzle-orm";
 import type { StaffUser } from "../auth/grant.ts";
 import type { Database } from "../db/client.ts";
 import { apiKeys, users } from "../db/schema.ts";
@@ -22,6 +22,8 @@ export interface UserFilter {
 export interface UserStore {
   get(id: bigint): Promise<User | undefined>;
   getWithKeys(id: bigint): Promise<UserWithKeys | undefined>;
+  /** Those that there are, in the order of their ids. */
+  getAllWithKeys(ids: readonly bigint[]): Promise<UserWithKeys[]>;
   /** In the order of their ids, at most `limit`, those after `afterId`. */
   list(filter: UserFilter, limit: number, afterId?: bigint): Promise<UserWithKeys[]>;
   /** Active users in the order of their ids, at most `limit`, those after `afterId`. */
@@ -53,6 +55,13 @@ export function createUserStore(db: Database): UserStore {
     },
     async getWithKeys(id) {
       return (await db.select(withKeys).from(users).where(eq(users.id, id)))[0];
+    },
+    getAllWithKeys(ids) {
+      return db
+        .select(withKeys)
+        .from(users)
+        .where(inArray(users.id, [...ids]))
+        .orderBy(asc(users.id));
     },
     list({ search, isStaff, isActive }, limit, afterId = 0n) {
       return db

@@ -4,8 +4,9 @@ import { test } from "node:test";
 import { type Grant, type GrantChange, GrantsUnavailableError } from "../../src/auth/grant.ts";
 import { createGrantCache, type GrantCacheOptions } from "../../src/keys/cache.ts";
 
+const apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057";
 const grant: Grant = {
-  apiKeyId: "01890a5d-ac96-774b-bcce-b302099a8057",
+  apiKeyId,
   userId: 7n,
   username: "ada",
   isStaff: false,
@@ -85,7 +86,7 @@ test("look-ups of one key at the same time share one read", async () => {
 });
 
 for (const [name, change] of [
-  ["its key changes", { kind: "key", apiKeyId: grant.apiKeyId }],
+  ["its key changes", { kind: "key", apiKeyId }],
   ["its user changes", { kind: "user", userId: 7n }],
   ["something may have been missed", { kind: "all" }],
 ] as const) {
@@ -116,7 +117,7 @@ test("a read that was overtaken is found out though another look-up ended in bet
   const other = held<Grant>();
   world.read = (hash) => (hash === "a" ? slow : other).promise;
   const found = [cache.find("a", false), cache.find("b", false)];
-  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  world.tell({ kind: "key", apiKeyId });
   other.resolve({ ...grant, apiKeyId: "b" });
   await found[1];
   world.read = async () => revoked;
@@ -345,7 +346,7 @@ for (const kind of ["new_key", "all"] as const) {
 test("a change of a key or user, or a new user, does not make it read again whether there are imported keys", async () => {
   const { world, cache } = setUp();
   await cache.find("foreign", true);
-  world.tell({ kind: "key", apiKeyId: grant.apiKeyId });
+  world.tell({ kind: "key", apiKeyId });
   world.tell({ kind: "user", userId: 7n });
   world.tell({ kind: "new_user" });
   assert.equal(cache.find("foreign", true), undefined);

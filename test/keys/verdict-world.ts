@@ -104,6 +104,7 @@ export async function createVerdictWorld(databaseUrl?: string): Promise<VerdictW
       authEnabled: true,
       grants: {
         find: (hash) => once(hash, async () => (await keys.readGrants([hash])).get(hash)),
+        findSession: () => undefined,
         firstStaffUser: () => once("staff", users.firstStaffUser),
         onChange: () => () => {},
       },
@@ -224,6 +225,9 @@ function identify(rows: Rows, { credential, method, peerAddress }: Question, now
       return { ...nobody, denial: undefined, credentialKind: "none" };
     case "malformed":
       return { ...nobody, denial: "MALFORMED", credentialKind: "api_key" };
+    case "cross_site":
+    case "session":
+      throw new Error("this world has keys alone");
     case "secret_key": {
       const { firstStaff } = rows;
       if (firstStaff === undefined) return { ...nobody, denial: "UNKNOWN", credentialKind: "secret_key" };

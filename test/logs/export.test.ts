@@ -222,6 +222,7 @@ test("an export that finds nothing stops looking when its client goes", async ()
   const gone = new ConnectError("gone", Code.Canceled);
   let pages = 0;
   const logs = {
+    get: async () => undefined,
     async list() {
       if (++pages === 3) stop.abort(gone);
       return { rows: [], next: { time: "2026-01-01T00:00:00.000000Z", id: "" } };

@@ -54,6 +54,7 @@ const conditions = {
   protocol: pick("grpc", "verify"),
   peerAddress: pick("192.0.2.0/23", "192.0.2.1", "::/0", "2001:db8::/32", "0.0.0.0/0").map(parseAddressRange),
   errorText: pick("NOT FOUND", "user", "100%", "_x_", "\\", "É", "é", "ß", "7"),
+  errorsOnly: fc.constant(true as const),
 } satisfies { [F in keyof RequestLogFilter]-?: fc.Arbitrary<RequestLogFilter[F]> };
 /** A few conditions, so that rows are left. */
 const filters = fc
