@@ -9,6 +9,7 @@ import {
 } from "@tanstack/react-router";
 import { NotFound, PageFailed, PageLoading } from "./page-states.tsx";
 import { auditSearch } from "./pages/audit/search.ts";
+import { keySearch } from "./pages/key/search.ts";
 import { keysSearch } from "./pages/keys/search.ts";
 import { logsSearch } from "./pages/logs/search.ts";
 import { overviewSearch } from "./pages/overview/search.ts";
@@ -64,7 +65,14 @@ const newKey = createRoute({
 const key = createRoute({
   getParentRoute: () => signedIn,
   path: "/keys/$id",
+  validateSearch: keySearch,
   component: lazyRouteComponent(() => import("./pages/key/key.tsx"), "KeyPage"),
+});
+
+const editKey = createRoute({
+  getParentRoute: () => signedIn,
+  path: "/keys/$id/edit",
+  component: lazyRouteComponent(() => import("./pages/key-edit/key-edit.tsx"), "EditKeyPage"),
 });
 
 const logs = createRoute({
@@ -103,7 +111,7 @@ const tryIt = createRoute({
 
 const routeTree = root.addChildren([
   signIn,
-  signedIn.addChildren([overview, keys, newKey, key, logs, users, audit, server, tryIt]),
+  signedIn.addChildren([overview, keys, newKey, key, editKey, logs, users, audit, server, tryIt]),
 ]);
 
 export const router = createRouter({

@@ -1,3 +1,3 @@
 import { searchOf, text } from "../../search.ts";
 
-export const auditSearch = searchOf({ page: text });
+export const auditSearch = searchOf({ key: text, page: text });

@@ -6,6 +6,7 @@ import { type FormEvent, useRef, useState } from "react";
 import { ApiKeyService, type CreateApiKeyResponse } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import { errorText, isRefusal } from "../../parts/error-text.ts";
 import { fieldsOf, type KeyDraft, newDraft, problemsOf } from "../../parts/key-form/draft.ts";
+import classes from "../../parts/key-form/form-page.module.css";
 import { KeyFields } from "../../parts/key-form/key-fields.tsx";
 import { KeySummary } from "../../parts/key-form/key-summary.tsx";
 import { LinkButton } from "../../parts/link-button.tsx";
@@ -13,7 +14,6 @@ import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
 import { TokenOnce } from "../../parts/token-once.tsx";
 import { useMe } from "../../session/state.ts";
-import classes from "./key-new.module.css";
 
 export function NewKeyPage() {
   const me = useMe();

@@ -1,3 +1,11 @@
-import { searchOf, text } from "../../search.ts";
+import { flag, searchOf, text } from "../../search.ts";
 
-export const logsSearch = searchOf({ page: text });
+export const logsSearch = searchOf({
+  service: text,
+  method: text,
+  code: text,
+  key: text,
+  errors: flag,
+  row: text,
+  page: text,
+});

@@ -15,8 +15,8 @@ export interface Column<Row> {
   readonly sort?: "ascending" | "descending";
   /** CSS width; without one the column takes what its content needs. */
   readonly width?: string;
-  /** Left out where the table is narrower than about 1000 pixels ("wide") or 1250 ("widest"). */
-  readonly only?: "wide" | "widest";
+  /** Left out where the table is narrower than about 600 pixels ("compact"), 1000 ("wide") or 1250 ("widest"). */
+  readonly only?: "compact" | "wide" | "widest";
 }
 
 interface DataTableProps<Row> {

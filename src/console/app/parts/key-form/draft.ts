@@ -64,12 +64,12 @@ export function expiryOf({ expiry, date }: KeyDraft): Timestamp | undefined {
   return timestampFromMs(Date.now() + Number(expiry) * 86_400_000);
 }
 
-/** What has to be mended before the server is asked, by field. */
-export function problemsOf(draft: KeyDraft): Partial<Record<keyof KeyDraft, string>> {
+/** What has to be mended before the server is asked, by field; what stays as it was `before` is no problem. */
+export function problemsOf(draft: KeyDraft, before?: KeyDraft): Partial<Record<keyof KeyDraft, string>> {
   const problems: Partial<Record<keyof KeyDraft, string>> = {};
   if (draft.name.trim() === "") problems.name = "Give the key a name that tells what it is for.";
   if (draft.userId === undefined) problems.userId = "Choose the user whom the key signs in.";
-  if (draft.expiry === "date") {
+  if (draft.expiry === "date" && (before?.expiry !== "date" || before.date !== draft.date)) {
     const time = new Date(draft.date).getTime();
     if (Number.isNaN(time)) problems.date = "Choose a day and a time.";
     else if (time <= Date.now()) problems.date = "Choose a time in the future.";
@@ -92,4 +92,20 @@ export function fieldsOf(draft: KeyDraft) {
     canVerify: draft.canVerify,
     ...(expiresAt === undefined ? {} : { expiresAt }),
   };
+}
+
+/** The paths of UpdateApiKey's mask that a draft changes. */
+export function changedPaths(before: KeyDraft, after: KeyDraft): string[] {
+  const was = fieldsOf(before);
+  const is = fieldsOf(after);
+  const paths = {
+    name: was.name !== is.name,
+    description: was.description !== is.description,
+    type: was.type !== is.type,
+    expires_at: before.expiry !== after.expiry || before.date !== after.date,
+    allowed_methods: was.allowedMethods.join() !== is.allowedMethods.join(),
+    allowed_addresses: was.allowedAddresses.join() !== is.allowedAddresses.join(),
+    can_verify: was.canVerify !== is.canVerify,
+  };
+  return Object.entries(paths).flatMap(([path, changed]) => (changed ? [path] : []));
 }
