@@ -12,7 +12,7 @@ const name: Column<ApiKey> = {
   id: "name",
   header: "Name",
   sort: "ascending",
-  width: "26%",
+  width: "22%",
   cell: (key) => (
     <div className={classes.name}>
       <Link to="/keys/$id" params={{ id: key.id }} className={`${rowLink} clip`} title={key.name}>
@@ -26,7 +26,7 @@ const name: Column<ApiKey> = {
 const user: Column<ApiKey> = {
   id: "user",
   header: "User",
-  width: "14%",
+  width: "12%",
   cell: (key) => (
     <span className="clip" title={key.username}>
       {key.username}

@@ -28,8 +28,9 @@ export function StatusTabs({ search }: { search: KeysSearch }) {
           to="/keys"
           search={{ ...search, status, page: undefined }}
           className={classes.tab}
-          aria-current={search.status === status}
-          activeProps={{}}
+          data-current={search.status === status}
+          // By the path alone each of them would be the current one.
+          activeProps={{ "aria-current": search.status === status ? "true" : undefined }}
         >
           {word}
           {count !== undefined && <span className={classes.count}>{formatCompact(count)}</span>}

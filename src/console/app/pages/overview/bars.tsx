@@ -26,6 +26,11 @@ export function Bars(props: BarsProps) {
   const most = Number(groups?.[0]?.stats?.requests ?? 1n);
   return (
     <table className={classes.bars} aria-label={label}>
+      <colgroup>
+        <col />
+        <col className={classes.number} />
+        {withRate && <col className={classes.rate} />}
+      </colgroup>
       <thead className="visually-hidden">
         <tr>
           <th scope="col">Name</th>

@@ -22,6 +22,16 @@ interface Given {
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const font = () => `11px ${css("--mantine-font-family")}`;
 
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+
+/** A time of the axis; midnight is a day. */
+function formatMark(seconds: number, stepS: number): string {
+  const date = new Date(seconds * 1_000);
+  const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
+  return (stepS >= 86_400 || isMidnight ? day : clock).format(date);
+}
+
 export function chartOptions({ lines, format, width, height, group, onMove }: Given): uPlot.Options {
   const ink = css("--mantine-color-dimmed");
   const grid = { stroke: css("--chart-grid"), width: 1 };
@@ -29,7 +39,7 @@ export function chartOptions({ lines, format, width, height, group, onMove }: Gi
     width,
     height,
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: {
       drag: { x: false, y: false },
       y: false,
@@ -38,7 +48,15 @@ export function chartOptions({ lines, format, width, height, group, onMove }: Gi
     },
     scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
     axes: [
-      { stroke: ink, font: font(), grid: { show: false }, ticks: { show: false }, size: 28, space: 70 },
+      {
+        stroke: ink,
+        font: font(),
+        grid: { show: false },
+        ticks: { show: false },
+        size: 24,
+        space: 64,
+        values: (_, marks, __, ___, step) => marks.map((mark) => formatMark(mark, step)),
+      },
       {
         stroke: ink,
         font: font(),

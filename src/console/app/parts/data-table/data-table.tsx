@@ -15,7 +15,7 @@ export interface Column<Row> {
   readonly sort?: "ascending" | "descending";
   /** CSS width; without one the column takes what its content needs. */
   readonly width?: string;
-  /** Left out where the table is narrower than about 600 pixels ("compact"), 1000 ("wide") or 1250 ("widest"). */
+  /** Left out where the table is narrower than about 600 pixels ("compact"), 860 ("wide") or 1050 ("widest"). */
   readonly only?: "compact" | "wide" | "widest";
 }
 
