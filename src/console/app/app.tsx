@@ -9,10 +9,10 @@ import { queryClient, transport } from "./transport.ts";
 
 const colorSchemeManager = localStorageColorSchemeManager({ key: "latchkey-color-scheme" });
 
-/** What the Content-Security-Policy wants to see on the style elements that Mantine makes. */
-function styleNonce(): string {
-  return document.querySelector<HTMLMetaElement>('meta[property="csp-nonce"]')?.nonce ?? "";
-}
+/** What the Content-Security-Policy wants to see on the style elements that the component kit makes. */
+const nonce = document.querySelector<HTMLMetaElement>('meta[property="csp-nonce"]')?.nonce ?? "";
+// Where react-remove-scroll, which keeps the page still behind a dialog, looks for it.
+Object.assign(globalThis, { __webpack_nonce__: nonce });
 
 export function App() {
   return (
@@ -22,7 +22,7 @@ export function App() {
       colorSchemeManager={colorSchemeManager}
       defaultColorScheme="auto"
       withGlobalClasses={false}
-      getStyleNonce={styleNonce}
+      getStyleNonce={() => nonce}
     >
       <Notifications position="bottom-right" limit={4} />
       <TransportProvider transport={transport}>

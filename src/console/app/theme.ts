@@ -93,10 +93,8 @@ export const theme = createTheme({
   components: {
     Button: { defaultProps: { size: "sm" } },
     ActionIcon: { defaultProps: { variant: "subtle", color: "gray", size: 32 } },
-    // base.css keeps the page from scrolling behind them.
     Modal: {
       defaultProps: {
-        lockScroll: false,
         radius: "lg",
         padding: "lg",
         centered: true,
@@ -106,7 +104,6 @@ export const theme = createTheme({
     },
     Drawer: {
       defaultProps: {
-        lockScroll: false,
         position: "right",
         padding: "lg",
         transitionProps: { duration: 140 },

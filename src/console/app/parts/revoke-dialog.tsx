@@ -1,12 +1,13 @@
 /** Asks why, says what it breaks, and ends keys for good. */
 import { useMutation, useQuery } from "@connectrpc/connect-query";
-import { Alert, Button, Group, Modal, Select, Stack, Textarea } from "@mantine/core";
+import { Button, Group, Modal, Select, Stack, Textarea } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { type ApiKey, ApiKeyService, RevocationReason } from "../../../gen/latchkey/v1/api_key_service_pb.js";
 import { StatsService } from "../../../gen/latchkey/v1/stats_service_pb.js";
 import { errorText } from "./error-text.ts";
 import { formatCount } from "./format.ts";
+import { Notice } from "./notice.tsx";
 import { notifyDone } from "./notify.ts";
 import { rangeUpTo } from "./range.ts";
 import classes from "./revoke-dialog.module.css";
@@ -69,13 +70,13 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
       }}
     >
       <Stack gap="md">
-        <div className={classes.warning}>
+        <Notice tone="danger" title="This cannot be undone.">
           <p>
-            <strong>This cannot be undone.</strong> Calls with {keys.length === 1 ? "this key" : "these keys"}{" "}
-            are refused within about two seconds; open streams and sessions end.
+            Calls with {keys.length === 1 ? "this key" : "these keys"} are refused within about two seconds;
+            open streams and sessions end.
           </p>
           {keys.length === 1 ? <RecentUse of={keys[0]!} /> : <Names keys={keys} />}
-        </div>
+        </Notice>
         <Select
           label="Reason"
           placeholder="No reason given"
@@ -94,11 +95,7 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
           minRows={2}
           onChange={({ currentTarget }) => setNote(currentTarget.value)}
         />
-        {revoke.error !== null && (
-          <Alert color="red" role="alert">
-            {errorText(revoke.error)}
-          </Alert>
-        )}
+        {revoke.error !== null && <Notice tone="danger">{errorText(revoke.error)}</Notice>}
         <Group justify="flex-end" gap="xs">
           <Button variant="default" onClick={onClose}>
             Cancel

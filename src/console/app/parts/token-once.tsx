@@ -1,12 +1,12 @@
 /** A new token, this once, with what one does with it. */
-import { Alert, Stack, Tabs } from "@mantine/core";
-import { IconAlertTriangle } from "@tabler/icons-react";
+import { Stack, Tabs } from "@mantine/core";
 import type { ApiKey } from "../../../gen/latchkey/v1/api_key_service_pb.js";
 import { MethodKind } from "../../../gen/latchkey/v1/server_service_pb.js";
 import { CodeBlock } from "./code-block.tsx";
 import { type Call, curlCommand, grpcurlCommand } from "./commands.ts";
 import { CopyButton } from "./copy-button.tsx";
 import { covers } from "./method-patterns/patterns.ts";
+import { Notice } from "./notice.tsx";
 import classes from "./token-once.module.css";
 import { useMethods } from "./use-methods.ts";
 
@@ -21,13 +21,9 @@ export function TokenOnce({ apiKey, token, withheldReason }: TokenOnceProps) {
   const call = useFirstCall(apiKey, token);
   if (token === "") {
     return (
-      <Alert
-        color="amber"
-        icon={<IconAlertTriangle size={18} />}
-        title="The key was made, and its token is gone"
-      >
+      <Notice tone="warning" title="The key was made, and its token is gone">
         {withheldReason} Revoke this key and create another, or rotate it.
-      </Alert>
+      </Notice>
     );
   }
   return (
@@ -38,9 +34,7 @@ export function TokenOnce({ apiKey, token, withheldReason }: TokenOnceProps) {
           Copy
         </CopyButton>
       </div>
-      <Alert color="amber" icon={<IconAlertTriangle size={18} />}>
-        Copy it now. It is not stored, and nobody can show it again.
-      </Alert>
+      <Notice tone="warning">Copy it now. It is not stored, and nobody can show it again.</Notice>
       {call !== undefined && (
         <Tabs defaultValue="curl">
           <Tabs.List>

@@ -7,8 +7,8 @@ import { type Range, rangeUpTo } from "./range.ts";
 
 /** The longer the range, the less one moment changes it. */
 const everyMs: Record<Range, number> = {
-  "15m": 5_000,
-  "1h": 10_000,
+  "15m": 10_000,
+  "1h": 20_000,
   "6h": 30_000,
   "24h": 60_000,
   "7d": 300_000,

@@ -7,6 +7,29 @@ import { getSession, type SessionState, setSession } from "./state.ts";
 const client = createClient(SessionService, transport);
 const channel = new BroadcastChannel("latchkey-session");
 
+/**
+ * Whether a session was begun in this browser, so that a page for nobody asks the
+ * server nothing. The session's cookie itself cannot be seen.
+ */
+const hint = "latchkey-signed-in";
+
+function remember(isSignedIn: boolean): void {
+  try {
+    if (isSignedIn) localStorage.setItem(hint, "1");
+    else localStorage.removeItem(hint);
+  } catch {
+    // Storage is switched off: the server is asked.
+  }
+}
+
+function mayBeSignedIn(): boolean {
+  try {
+    return localStorage.getItem(hint) !== null;
+  } catch {
+    return true;
+  }
+}
+
 /** Another tab signed out, or in as somebody else: this one shows nothing of before. */
 channel.onmessage = () => window.location.reload();
 
@@ -18,6 +41,7 @@ export async function signIn(token: string): Promise<void> {
   const before = getSession();
   const { current } = await client.createSession({ token });
   if (current === undefined) throw new Error("the server made no session");
+  remember(true);
   if (before.kind === "ended" && before.me.userId !== current.userId) {
     channel.postMessage("changed");
     window.location.assign(import.meta.env.BASE_URL);
@@ -32,6 +56,7 @@ export async function signOut(): Promise<void> {
   try {
     await client.deleteSession({});
   } finally {
+    remember(false);
     setSession({ kind: "signedOut" });
     queryClient.clear();
     channel.postMessage("changed");
@@ -41,11 +66,16 @@ export async function signOut(): Promise<void> {
 /** Asks the server who is signed in, the first time. */
 export async function resumeSession(): Promise<SessionState> {
   if (getSession().kind !== "unknown") return getSession();
+  if (!mayBeSignedIn()) {
+    setSession({ kind: "signedOut" });
+    return getSession();
+  }
   try {
     const { current } = await client.getSession({});
     setSession(current === undefined ? { kind: "signedOut" } : { kind: "signedIn", me: current });
   } catch (error) {
     if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+    remember(false);
     setSession({ kind: "signedOut" });
   }
   return getSession();

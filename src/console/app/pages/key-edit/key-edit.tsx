@@ -1,6 +1,6 @@
 /** Changes a key that is there. */
 import { useMutation, useQuery } from "@connectrpc/connect-query";
-import { Alert, Button, Group, Skeleton, Stack } from "@mantine/core";
+import { Button, Group, Skeleton, Stack } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
@@ -11,6 +11,7 @@ import classes from "../../parts/key-form/form-page.module.css";
 import { KeyFields } from "../../parts/key-form/key-fields.tsx";
 import { KeySummary } from "../../parts/key-form/key-summary.tsx";
 import { LinkButton } from "../../parts/link-button.tsx";
+import { Notice } from "../../parts/notice.tsx";
 import { notifyDone } from "../../parts/notify.ts";
 import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
@@ -68,11 +69,7 @@ function EditKeyForm({ apiKey }: { apiKey: ApiKey }) {
           <Panel title="This key">
             <Stack gap="lg">
               <KeySummary draft={draft} />
-              {update.error !== null && (
-                <Alert color="red" role="alert">
-                  {errorText(update.error)}
-                </Alert>
-              )}
+              {update.error !== null && <Notice tone="danger">{errorText(update.error)}</Notice>}
               <Group gap="xs">
                 <Button type="submit" loading={update.isPending} disabled={paths.length === 0}>
                   Save changes

@@ -1,5 +1,5 @@
 import { useMutation } from "@connectrpc/connect-query";
-import { Alert, Button, Group, Stack } from "@mantine/core";
+import { Button, Group, Stack } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { type FormEvent, useRef, useState } from "react";
@@ -10,6 +10,7 @@ import classes from "../../parts/key-form/form-page.module.css";
 import { KeyFields } from "../../parts/key-form/key-fields.tsx";
 import { KeySummary } from "../../parts/key-form/key-summary.tsx";
 import { LinkButton } from "../../parts/link-button.tsx";
+import { Notice } from "../../parts/notice.tsx";
 import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
 import { TokenOnce } from "../../parts/token-once.tsx";
@@ -82,11 +83,7 @@ function NewKeyForm({ draft, onChange, onMade }: NewKeyFormProps) {
           <Panel title="This key">
             <Stack gap="lg">
               <KeySummary draft={draft} />
-              {create.error !== null && (
-                <Alert color="red" role="alert">
-                  {errorText(create.error)}
-                </Alert>
-              )}
+              {create.error !== null && <Notice tone="danger">{errorText(create.error)}</Notice>}
               <Group gap="xs">
                 <Button type="submit" loading={create.isPending}>
                   Create API key
@@ -109,18 +106,20 @@ function Made({ made, onAnother }: { made: CreateApiKeyResponse; onAnother: () =
   return (
     <>
       <PageHeader title={`“${apiKey.name}” is ready`} back={back} />
-      <div className={classes.made}>
-        <Panel title="Its token">
-          <TokenOnce apiKey={apiKey} token={token} withheldReason={tokenWithheldReason} />
-        </Panel>
-        <Group gap="xs" mt="md">
-          <LinkButton to="/keys/$id" params={{ id: apiKey.id }}>
-            I have copied it: to the key
-          </LinkButton>
-          <Button variant="default" onClick={onAnother}>
-            Create another
-          </Button>
-        </Group>
+      <div>
+        <div className={classes.made}>
+          <Panel title="Its token">
+            <TokenOnce apiKey={apiKey} token={token} withheldReason={tokenWithheldReason} />
+          </Panel>
+          <Group gap="xs" mt="md">
+            <LinkButton to="/keys/$id" params={{ id: apiKey.id }}>
+              I have copied it: to the key
+            </LinkButton>
+            <Button variant="default" onClick={onAnother}>
+              Create another
+            </Button>
+          </Group>
+        </div>
       </div>
     </>
   );

@@ -29,7 +29,7 @@ export function KeyPage() {
   const { data, error, refetch } = useQuery(
     ApiKeyService.method.getApiKey,
     { id },
-    { refetchInterval: useLiveInterval(10_000) },
+    { refetchInterval: useLiveInterval(15_000) },
   );
   if (data?.apiKey !== undefined) return <KeyView key={id} apiKey={data.apiKey} />;
   if (error !== null) {

@@ -54,7 +54,7 @@ export function RecentCalls({ apiKeyId }: { apiKeyId: string }) {
   const { data, error, refetch } = useQuery(
     RequestLogService.method.listRequestLogs,
     { filter: { apiKeyId }, pageSize: 10 },
-    { refetchInterval: useLiveInterval(10_000) },
+    { refetchInterval: useLiveInterval(15_000) },
   );
   return (
     <Panel

@@ -1,7 +1,7 @@
 /** Makes a new token with the same grants; the old one lives on for a while, so that clients can switch. */
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { useMutation } from "@connectrpc/connect-query";
-import { Alert, Button, Group, Modal, Radio, Stack, Text } from "@mantine/core";
+import { Button, Group, Modal, Radio, Stack, Text } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useRef, useState } from "react";
@@ -11,6 +11,7 @@ import {
   type RotateApiKeyResponse,
 } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import { errorText, isRefusal } from "../../parts/error-text.ts";
+import { Notice } from "../../parts/notice.tsx";
 import { TokenOnce } from "../../parts/token-once.tsx";
 
 const hourMs = 3_600_000;
@@ -112,11 +113,7 @@ function RotateForm({ apiKey, onClose, onMade }: RotateFormProps) {
             ))}
           </Stack>
         </Radio.Group>
-        {rotate.error !== null && (
-          <Alert color="red" role="alert">
-            {errorText(rotate.error)}
-          </Alert>
-        )}
+        {rotate.error !== null && <Notice tone="danger">{errorText(rotate.error)}</Notice>}
         <Group justify="flex-end" gap="xs">
           <Button variant="default" onClick={onClose}>
             Cancel

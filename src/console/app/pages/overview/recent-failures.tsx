@@ -55,7 +55,7 @@ export function RecentFailures() {
   const { data, error, refetch } = useQuery(
     RequestLogService.method.listRequestLogs,
     { filter: { errorsOnly: true }, pageSize: 8 },
-    { refetchInterval: useLiveInterval(10_000) },
+    { refetchInterval: useLiveInterval(15_000) },
   );
   return (
     <Panel

@@ -104,6 +104,7 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
                         key={column.id}
                         data-align={column.align}
                         data-only={column.only}
+                        data-sized={column.width !== undefined || undefined}
                         data-label={column.header}
                       >
                         {column.cell(row)}
