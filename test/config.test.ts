@@ -1,7 +1,7 @@
 /** The settings: defaults, what each takes, and what is said of the rest. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Config, ConfigError, readConfig, withDefaults } from "../src/config.ts";
+import { type Config, ConfigError, readConfig, showSettings, withDefaults } from "../src/config.ts";
 
 const defaults: Config = {
   host: "127.0.0.1",
@@ -227,6 +227,14 @@ const settings: readonly (readonly [
       "null",
     ],
   ],
+  ["LATCHKEY_CONSOLE", "console", truths, notTruths],
+  ["LATCHKEY_SESSION_MAX_HOURS", "sessionMaxHours", numbers(1, 8760), [...notNumbers, "0", "8761"]],
+  [
+    "LATCHKEY_SESSION_IDLE_MINUTES",
+    "sessionIdleMinutes",
+    numbers(5, 525_600),
+    [...notNumbers, "4", "525601"],
+  ],
   ["LATCHKEY_TLS_CERT", "tlsCert", [["cert.pem", "cert.pem"]], []],
   ["LATCHKEY_TLS_KEY", "tlsKey", [["key.pem", "key.pem"]], []],
   ["LATCHKEY_MAX_MESSAGE_BYTES", "maxMessageBytes", numbers(1024, maxInt), [...notNumbers, "1023", "4MiB"]],
@@ -423,3 +431,31 @@ test("an option that a setting does not take is refused by its name, without its
     );
   }
 });
+
+test("settings are shown by the names of the environment, secrets only as set", () => {
+  const config = readConfig({
+    DATABASE_URL: "postgres://ada:hunter2@db/keys",
+    LATCHKEY_LISTEN_DATABASE_URL: "postgres://ada:hunter2@db/keys",
+    LATCHKEY_SECRET_KEY: "sk_0123456789abcdef",
+    LATCHKEY_CORS_ORIGINS: "https://a.example, https://b.example",
+  });
+  const shown = showSettings(config);
+  assert.deepEqual(
+    shown.map(({ name }) => name),
+    settings.map(([name]) => name).toSorted((a, b) => index(shown, a) - index(shown, b)),
+  );
+  assert.deepEqual(
+    shown.filter(({ isDefault }) => !isDefault),
+    [
+      { name: "DATABASE_URL", value: "(set)", isDefault: false },
+      { name: "LATCHKEY_LISTEN_DATABASE_URL", value: "(set)", isDefault: false },
+      { name: "LATCHKEY_SECRET_KEY", value: "(set)", isDefault: false },
+      { name: "LATCHKEY_CORS_ORIGINS", value: "https://a.example,https://b.example", isDefault: false },
+    ],
+  );
+  assert.equal(shown.find(({ name }) => name === "LATCHKEY_TLS_CERT")?.value, "");
+});
+
+function index(shown: readonly { readonly name: string }[], wanted: string): number {
+  return shown.findIndex(({ name }) => name === wanted);
+}

@@ -23,13 +23,12 @@ export function readSessionCookie(header: ReadHeader): SessionCookie | undefined
   const valuesOf = (name: string) =>
     cookies.filter((pair) => pair.startsWith(`${name}=`)).map((pair) => pair.slice(name.length + 1));
   const secure = valuesOf(secureName);
-  // A page over TLS was given the other one: this can be anybody's.
-  const values = secure.length > 0 ? secure : isSecurePage(header) ? [] : valuesOf(plainName);
+  const values = secure.length > 0 ? secure : valuesOf(plainName);
   if (values.length === 0) return undefined;
-  return {
-    value: values.length === 1 ? values[0] : undefined,
-    isSameOrigin: isSameOrigin(header, secure.length > 0),
-  };
+  const sameOrigin = isSameOrigin(header, secure.length > 0);
+  // Our page over TLS was given the other one: this one can be anybody's.
+  if (secure.length === 0 && sameOrigin && isSecurePage(header)) return undefined;
+  return { value: values.length === 1 ? values[0] : undefined, isSameOrigin: sameOrigin };
 }
 
 /**

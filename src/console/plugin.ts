@@ -24,7 +24,6 @@ export async function serveConsole(app: FastifyInstance, directory: string = bui
       reply.headers(securityHeaders);
     });
     await scope.register(fastifyStatic, {
-      root: directory,
       serve: false,
       index: false,
       dotfiles: "ignore",
@@ -39,7 +38,7 @@ export async function serveConsole(app: FastifyInstance, directory: string = bui
       // The names of assets hold a hash of what is in them.
       const isHashed = path.startsWith("assets/");
       reply.header("cache-control", isHashed ? `public, max-age=${yearS}, immutable` : "no-cache");
-      return reply.sendFile(path);
+      return reply.sendFile(path, directory);
     });
   });
 }

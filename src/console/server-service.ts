@@ -1,6 +1,6 @@
 /** `latchkey.v1.ServerService`. */
 import type { DescMethod } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { type Authorizer, authorizationKey } from "../auth/authorizer.ts";
 import { requireStaff, requireUser } from "../auth/principal.ts";
@@ -75,7 +75,7 @@ export function createServerService(options: ServerServiceOptions): ServiceImpl<
         version: instance.version,
         instanceId: instance.id,
         startedAt: timestampFromDate(instance.startedAt),
-        uptime: durationFromMs(Math.round(performance.now() - startedMs)),
+        uptime: duration(performance.now() - startedMs),
         instances: (found?.instances ?? [{ ...instance, seenAt: new Date(), state: "running" as const }]).map(
           ({ startedAt, seenAt, state, ...rest }) => ({
             ...rest,
@@ -90,7 +90,7 @@ export function createServerService(options: ServerServiceOptions): ServiceImpl<
           databaseUp: found !== undefined,
           database: options.database,
           databaseVersion: found?.version ?? "",
-          ...(found && { databaseLatency: durationFromMs(found.latencyMs) }),
+          ...(found && { databaseLatency: duration(found.latencyMs) }),
           migrationsKnown: found?.migrations.known ?? 0,
           migrationsApplied: found?.migrations.applied ?? 0,
           changesHeard,
@@ -115,4 +115,10 @@ export function createServerService(options: ServerServiceOptions): ServiceImpl<
       };
     },
   };
+}
+
+/** Of milliseconds and parts of them. */
+function duration(ms: number): { seconds: bigint; nanos: number } {
+  const us = Math.round(ms * 1000);
+  return { seconds: BigInt(Math.floor(us / 1_000_000)), nanos: (us % 1_000_000) * 1000 };
 }

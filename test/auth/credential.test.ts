@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { type Credential, createCredentialReader } from "../../src/auth/credential.ts";
+import { createSessionSecrets } from "../../src/auth/session-secret.ts";
 import { createToken } from "../../src/auth/token.ts";
 
 const token = createToken("lk");
@@ -152,3 +153,100 @@ test("what was read holds the hash of the token, not the token", () => {
 function swapCase(text: string): string {
   return text.replace(/[a-z]/gi, (c) => (c === c.toLowerCase() ? c.toUpperCase() : c.toLowerCase()));
 }
+
+const sessions = createSessionSecrets({ tokenPrefix: "lk", secretKey });
+const session = sessions.create("api_key");
+const ofSecretKey = sessions.create("secret_key");
+const own = { host: "keys.example", "sec-fetch-site": "same-origin" };
+const cookie = (value: string, name = "latchkey_session") => ({ cookie: `${name}=${value}` });
+const isSession = (hash: string | undefined): Credential => ({ kind: "session", hash });
+
+const cookieCases: readonly Case[] = [
+  ["a session's cookie", { ...own, ...cookie(session.value) }, isSession(session.hash)],
+  ["the secret key's", { ...own, ...cookie(ofSecretKey.value) }, isSession(ofSecretKey.hash)],
+  ["among others", { ...own, cookie: `a=1; latchkey_session=${session.value};b=2` }, isSession(session.hash)],
+  [
+    "of the name for TLS",
+    { ...own, ...cookie(session.value, "__Host-latchkey_session") },
+    isSession(session.hash),
+  ],
+  [
+    "both, of which the one for TLS counts",
+    { ...own, cookie: `latchkey_session=${ofSecretKey.value}; __Host-latchkey_session=${session.value}` },
+    isSession(session.hash),
+  ],
+  [
+    "twice",
+    { ...own, cookie: `latchkey_session=${session.value}; latchkey_session=${session.value}` },
+    isSession(undefined),
+  ],
+  ["of no session's shape", { ...own, ...cookie("nonsense") }, isSession(undefined)],
+  ["empty", { ...own, ...cookie("") }, isSession(undefined)],
+  ["damaged", { ...own, ...cookie(damaged) }, isSession(undefined)],
+  ["of another name", { ...own, ...cookie(session.value, "my_latchkey_session") }, none],
+  ["a value that names it", { ...own, cookie: `a=latchkey_session=${session.value}` }, none],
+  [
+    "from elsewhere",
+    { host: "keys.example", "sec-fetch-site": "cross-site", ...cookie(session.value) },
+    { kind: "cross_site" },
+  ],
+  ["from nowhere", cookie(session.value), { kind: "cross_site" }],
+  [
+    "with our origin",
+    { host: "keys.example", origin: "http://keys.example", ...cookie(session.value) },
+    isSession(session.hash),
+  ],
+  [
+    "with our origin, its port said",
+    { host: "keys.example:80", origin: "http://KEYS.example", ...cookie(session.value) },
+    isSession(session.hash),
+  ],
+  [
+    "with our origin and no host",
+    { origin: "http://keys.example", ...cookie(session.value) },
+    { kind: "cross_site" },
+  ],
+  [
+    "with another port's origin",
+    { host: "keys.example", origin: "http://keys.example:81", ...cookie(session.value) },
+    { kind: "cross_site" },
+  ],
+  ["beside a token", { ...own, ...cookie(session.value), "x-api-key": token }, key],
+  ["beside a bearer token", { ...own, ...cookie(session.value), authorization: `Bearer ${token}` }, key],
+  ["beside a malformed token", { ...own, ...cookie(session.value), "x-api-key": "x" }, malformed],
+  [
+    "beside another scheme",
+    { ...own, ...cookie(session.value), authorization: "Basic YTpi" },
+    isSession(session.hash),
+  ],
+];
+for (const [name, headers, expected] of cookieCases) {
+  test(`cookie: ${name}`, () => {
+    const reader = createCredentialReader({
+      apiKeyHeader: "x-api-key",
+      tokenPrefix: "lk",
+      secretKey,
+      sessions,
+    });
+    assert.deepEqual(
+      reader((header) => headers[header]),
+      expected,
+    );
+    const without = createCredentialReader({ apiKeyHeader: "x-api-key", tokenPrefix: "lk", secretKey });
+    const { cookie: _, ...others } = headers;
+    assert.deepEqual(
+      without((header) => headers[header]),
+      without((header) => (others as Record<string, string>)[header]),
+    );
+  });
+}
+
+test("a session of the secret key has another hash under another secret key, and none without", () => {
+  const other = createSessionSecrets({ tokenPrefix: "lk", secretKey: "sk_test_another_secret_key" });
+  const without = createSessionSecrets({ tokenPrefix: "lk", secretKey: undefined });
+  assert.notEqual(other.hash(ofSecretKey.value), ofSecretKey.hash);
+  assert.notEqual(other.hash(ofSecretKey.value), undefined);
+  assert.equal(without.hash(ofSecretKey.value), undefined);
+  assert.equal(without.hash(session.value), session.hash);
+  assert.throws(() => without.create("secret_key"));
+});

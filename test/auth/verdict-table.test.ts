@@ -17,6 +17,7 @@ import { getPrincipal, type Principal } from "../../src/auth/principal.ts";
 import { createToken } from "../../src/auth/token.ts";
 import type { Config } from "../../src/config.ts";
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { signedIn } from "../console/browser.ts";
 import { createTestDatabase } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { createUserAndKey, secretKey, startServer, type TestServer } from "../harness/server.ts";
@@ -125,6 +126,13 @@ good and secret key at once   | api_key    | -     | anonymous | MALFORMED      
 secret key, in the header     | secret_key | admin | admin     | admin               | admin               | admin
 secret key, as bearer         | secret_key | admin | admin     | admin               | admin               | admin
 nearly the secret key         | api_key    | -     | anonymous | MALFORMED           | MALFORMED           | MALFORMED
+session                       | session    | eve   | eve       | eve                 | eve                 | STAFF_REQUIRED
+session of staff              | session    | gil   | gil       | gil                 | gil                 | gil
+session, for other methods    | session    | else  | else      | METHOD_NOT_ALLOWED  | METHOD_NOT_ALLOWED  | METHOD_NOT_ALLOWED
+session of a revoked key      | session    | gone  | anonymous | REVOKED             | REVOKED             | REVOKED
+session that nobody has       | session    | -     | anonymous | UNKNOWN             | UNKNOWN             | UNKNOWN
+session, from another site    | session    | -     | anonymous | CROSS_SITE          | CROSS_SITE          | CROSS_SITE
+session, beside a good key    | api_key    | ada   | ada       | ada                 | ada                 | STAFF_REQUIRED
 `;
 
 /** What a secret key is where none is accepted: a string that is no token. */
@@ -169,6 +177,31 @@ const refusals: Readonly<
     "ADDRESS_NOT_ALLOWED",
     null,
     "this API key may not be used from this address",
+  ],
+  "session UNKNOWN": [
+    Code.Unauthenticated,
+    "INVALID_SESSION",
+    'Bearer error="invalid_token"',
+    "this session has ended: sign in again",
+  ],
+  "session REVOKED": [
+    Code.Unauthenticated,
+    "REVOKED",
+    'Bearer error="invalid_token"',
+    "this session has ended, because its API key was revoked at since: sign in with another",
+  ],
+  "session STAFF_REQUIRED": [Code.PermissionDenied, "STAFF_REQUIRED", null, "this method needs a staff user"],
+  "session METHOD_NOT_ALLOWED": [
+    Code.PermissionDenied,
+    "METHOD_NOT_ALLOWED",
+    null,
+    "the API key of this session may not call this method",
+  ],
+  "session CROSS_SITE": [
+    Code.PermissionDenied,
+    "CROSS_SITE",
+    null,
+    "a session counts only in requests of this server's own page: for others send an API key; if this page is the server's own, have the proxy before it pass on the Host header",
   ],
 };
 
@@ -250,6 +283,8 @@ let databaseUrl: string;
 let compiled: Record<string, DescService>;
 let headersOf: Record<string, Record<string, string>>;
 const named: Record<string, Named> = {};
+/** Of the sessions, by their users. */
+const cookies = new Map<string, string>();
 /** Whom the handlers saw, by request id. */
 const seen = new Map<string, string[]>();
 /** Calls that a key's principal was behind, as the table has it. */
@@ -266,14 +301,20 @@ before(async () => {
   }
 });
 
-async function createCredentials({ asStaff, sql }: TestServer): Promise<void> {
-  const usernames = "ada grace old aged gone ended dora drew here else near far".split(" ");
+async function createCredentials({ asStaff, sql, url }: TestServer): Promise<void> {
+  const idOf = (name: string) => named[name]!.apiKeyId!;
+  const usernames = "ada grace old aged gone ended dora drew here else near far eve gil".split(" ");
   for (const username of usernames) {
-    const isStaff = ["grace", "aged", "ended", "drew"].includes(username);
+    const isStaff = ["grace", "aged", "ended", "drew", "gil"].includes(username);
     named[username] = { ...(await createUserAndKey(asStaff, username)), isStaff };
   }
-  const idOf = (name: string) => named[name]!.apiKeyId!;
-  await sql`UPDATE users SET is_staff = true WHERE username IN ('grace', 'aged', 'ended', 'drew')`;
+  await sql`UPDATE users SET is_staff = true WHERE username IN ('grace', 'aged', 'ended', 'drew', 'gil')`;
+  for (const name of ["eve", "gil", "else", "gone"]) {
+    const { cookie = "" } = await signedIn(url, named[name]!.token);
+    cookies.set(name, cookie);
+    // The sign-in itself.
+    expectedCounts.set(idOf(name), 1);
+  }
   await sql`UPDATE users SET is_active = false WHERE username IN ('dora', 'drew')`;
   for (const [name, expiresAt] of [
     ["old", "2020-01-02T03:04:05.678Z"],
@@ -305,6 +346,7 @@ function headersByCredential(): Record<string, Record<string, string>> {
   const ada = token("ada");
   const malformed = noteSecret(`${ada.slice(0, -1)}${ada.endsWith("a") ? "b" : "a"}`);
   const unknown = noteSecret(createToken("lk"));
+  const session = (name: string) => ({ cookie: cookies.get(name)!, "sec-fetch-site": "same-origin" });
   return {
     none: {},
     "good, in the header": header(ada),
@@ -336,6 +378,13 @@ function headersByCredential(): Record<string, Record<string, string>> {
     "secret key, in the header": header(secretKey),
     "secret key, as bearer": bearer(secretKey),
     "nearly the secret key": header(noteSecret(`${secretKey}0`)),
+    session: session("eve"),
+    "session of staff": session("gil"),
+    "session, for other methods": session("else"),
+    "session of a revoked key": session("gone"),
+    "session that nobody has": { ...session("eve"), cookie: `latchkey_session=${unknown}` },
+    "session, from another site": { ...session("gil"), "sec-fetch-site": "cross-site" },
+    "session, beside a good key": { ...session("gil"), ...header(ada) },
   };
 }
 
@@ -347,10 +396,10 @@ function show(principal: Principal | undefined): string {
 }
 
 /** The line that {@link show} must give for a name of the table. */
-function showNamed(name: string): string {
+function showNamed(name: string, credentialKind?: string): string {
   if (name === "anonymous") return name;
   const { userId, isStaff, apiKeyId } = named[name]!;
-  const kind = apiKeyId === undefined ? "secret_key" : "api_key";
+  const kind = credentialKind ?? (apiKeyId === undefined ? "secret_key" : "api_key");
   return `${name} ${userId} ${isStaff ? "staff" : "not staff"} ${kind} ${apiKeyId}`;
 }
 
@@ -385,7 +434,7 @@ function expected(mode: Mode, service: string, credential: string, protocol: str
   const [, kind = "", names = ""] = authIsOff ? ["", "none", "-"] : row;
   const result = authIsOff ? "anonymous" : (row[titles.indexOf(required ?? "")] ?? "");
   const logged = { protocol, credentialKind: kind, names: names === "-" ? "nobody" : showNamed(names) };
-  const refusal = refusals[result];
+  const refusal = refusals[`${kind} ${result}`] ?? refusals[result];
   if (refusal === undefined) {
     return {
       code: 0,
@@ -394,7 +443,7 @@ function expected(mode: Mode, service: string, credential: string, protocol: str
       message: undefined,
       since: undefined,
       ran: 1,
-      saw: showNamed(result),
+      saw: showNamed(result, kind),
       logged: [{ ...logged, code: 0, denialReason: null }],
     };
   }
@@ -564,8 +613,8 @@ for (const mode of modes) {
 }
 
 test("the table was walked whole, and each call has one row", async () => {
-  // 3 modes with 30 credentials and 3 with 6 × 9 services × 13 pairs of protocol and kind of method.
-  assert.equal(walked, (3 * 30 + 3 * 6) * 9 * 13);
+  // 3 modes with 37 credentials and 3 with 6 × 9 services × 13 pairs of protocol and kind of method.
+  assert.equal(walked, (3 * 37 + 3 * 6) * 9 * 13);
   const latchkey = await startServer({ databaseUrl });
   try {
     const [count] = await latchkey.sql<{ rows: string; ids: string }[]>`

@@ -12,6 +12,8 @@ import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { AuditLogService } from "../../src/gen/latchkey/v1/audit_log_service_pb.js";
 import { RequestLogService } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
+import { ServerService } from "../../src/gen/latchkey/v1/server_service_pb.js";
+import { SessionService } from "../../src/gen/latchkey/v1/session_service_pb.js";
 import { StatsService } from "../../src/gen/latchkey/v1/stats_service_pb.js";
 import { UserAdminService } from "../../src/gen/latchkey/v1/user_admin_service_pb.js";
 import { createServer, type Server, type ServerOptions } from "../../src/server.ts";
@@ -44,6 +46,8 @@ export interface Clients {
   readonly stats: ReturnType<typeof createClient<typeof StatsService>>;
   readonly admin: ReturnType<typeof createClient<typeof UserAdminService>>;
   readonly audit: ReturnType<typeof createClient<typeof AuditLogService>>;
+  readonly sessions: ReturnType<typeof createClient<typeof SessionService>>;
+  readonly server: ReturnType<typeof createClient<typeof ServerService>>;
 }
 
 /** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
@@ -113,6 +117,8 @@ export function clientsOf(transport: Transport): Clients {
     stats: createClient(StatsService, transport),
     admin: createClient(UserAdminService, transport),
     audit: createClient(AuditLogService, transport),
+    sessions: createClient(SessionService, transport),
+    server: createClient(ServerService, transport),
   };
 }
 

@@ -138,6 +138,7 @@ test("a new key is what was asked for, of type SERVICE and without expiry where 
     rotatedTo: "",
     imported: false,
     canVerify: false,
+    username: "ada",
   });
 
   const expiresAt = timestampFromDate(new Date(Date.now() + anHourMs));
