@@ -51,16 +51,12 @@ export async function signIn(token: string): Promise<void> {
   await queryClient.invalidateQueries();
 }
 
-/** Ends the session; it is over here even where the server cannot be told. */
+/** Ends the session. The page is loaded anew, so that nothing of what it showed is left in memory. */
 export async function signOut(): Promise<void> {
-  try {
-    await client.deleteSession({});
-  } finally {
-    remember(false);
-    setSession({ kind: "signedOut" });
-    queryClient.clear();
-    channel.postMessage("changed");
-  }
+  await client.deleteSession({});
+  remember(false);
+  channel.postMessage("changed");
+  window.location.assign(`${import.meta.env.BASE_URL}sign-in`);
 }
 
 /** Asks the server who is signed in, the first time. */

@@ -1,13 +1,12 @@
 /** Over the page, once its session has ended: one signs in again in place, and nothing that was typed is lost. */
 import { Button, Modal, Stack, Text } from "@mantine/core";
-import { useNavigate } from "@tanstack/react-router";
+import { notifyError } from "../parts/notify.ts";
 import { signOut } from "./client.ts";
 import { useSession } from "./state.ts";
 import { TokenForm } from "./token-form.tsx";
 
 export function SessionEnded() {
   const session = useSession();
-  const navigate = useNavigate();
   const ended = session.kind === "ended" ? session.me : undefined;
   return (
     <Modal
@@ -28,10 +27,7 @@ export function SessionEnded() {
         <Button
           variant="subtle"
           color="gray"
-          onClick={async () => {
-            await signOut().catch(() => {});
-            await navigate({ to: "/sign-in", search: {} });
-          }}
+          onClick={() => signOut().catch((error: unknown) => notifyError("You are not signed out", error))}
         >
           Sign out instead
         </Button>

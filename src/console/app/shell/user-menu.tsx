@@ -8,8 +8,9 @@ import {
   IconSelector,
   IconSun,
 } from "@tabler/icons-react";
+import { notifyError } from "../parts/notify.ts";
+import { signOut } from "../session/client.ts";
 import { useMe } from "../session/state.ts";
-import { useSignOut } from "../session/use-sign-out.ts";
 import classes from "./shell.module.css";
 import { showShortcuts } from "./shortcuts.tsx";
 
@@ -21,7 +22,6 @@ const schemes = [
 
 export function UserMenu() {
   const me = useMe();
-  const signOut = useSignOut();
   // Else it makes a style element for a moment, which the Content-Security-Policy refuses.
   const { colorScheme, setColorScheme } = useMantineColorScheme({ keepTransitions: true });
   return (
@@ -55,7 +55,10 @@ export function UserMenu() {
         <Menu.Item leftSection={<IconKeyboard size={16} />} onClick={showShortcuts}>
           Keyboard shortcuts
         </Menu.Item>
-        <Menu.Item leftSection={<IconLogout size={16} />} onClick={signOut}>
+        <Menu.Item
+          leftSection={<IconLogout size={16} />}
+          onClick={() => signOut().catch((error: unknown) => notifyError("You are not signed out", error))}
+        >
           Sign out
         </Menu.Item>
       </Menu.Dropdown>
