@@ -15,7 +15,7 @@ import { logsSearch } from "./pages/logs/search.ts";
 import { overviewSearch } from "./pages/overview/search.ts";
 import { tryItSearch } from "./pages/try-it/search.ts";
 import { usersSearch } from "./pages/users/search.ts";
-import { parseSearch, searchOf, stringifySearch, text } from "./search.ts";
+import { id, parseSearch, searchOf, stringifySearch, text } from "./search.ts";
 import { resumeSession } from "./session/client.ts";
 import { Shell } from "./shell/shell.tsx";
 
@@ -59,6 +59,7 @@ const keys = createRoute({
 const newKey = createRoute({
   getParentRoute: () => signedIn,
   path: "/keys/new",
+  validateSearch: searchOf({ user: id }),
   component: lazyRouteComponent(() => import("./pages/key-new/key-new.tsx"), "NewKeyPage"),
 });
 
@@ -89,6 +90,13 @@ const users = createRoute({
   component: lazyRouteComponent(() => import("./pages/users/users.tsx"), "UsersPage"),
 });
 
+const user = createRoute({
+  getParentRoute: () => signedIn,
+  path: "/users/$id",
+  validateSearch: keySearch,
+  component: lazyRouteComponent(() => import("./pages/user/user.tsx"), "UserPage"),
+});
+
 const audit = createRoute({
   getParentRoute: () => signedIn,
   path: "/audit",
@@ -111,7 +119,7 @@ const tryIt = createRoute({
 
 const routeTree = root.addChildren([
   signIn,
-  signedIn.addChildren([overview, keys, newKey, key, editKey, logs, users, audit, server, tryIt]),
+  signedIn.addChildren([overview, keys, newKey, key, editKey, logs, users, user, audit, server, tryIt]),
 ]);
 
 export const router = createRouter({

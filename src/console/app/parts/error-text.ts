@@ -31,6 +31,7 @@ export function errorText(error: unknown): string {
 }
 
 function sentence(text: string): string {
-  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  // A name of the API, like allowed_methods[0], stays as it is.
+  const capital = /^\w*[_[.]/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(capital) ? capital : `${capital}.`;
 }

@@ -1,6 +1,7 @@
 /** Names for the ids that rows hold, asked for once a page of rows. */
 import { useQuery } from "@connectrpc/connect-query";
 import { keepPreviousData } from "@tanstack/react-query";
+import { useMemo } from "react";
 import { type ApiKey, ApiKeyService } from "../../../gen/latchkey/v1/api_key_service_pb.js";
 import { type User, UserAdminService } from "../../../gen/latchkey/v1/user_admin_service_pb.js";
 import { useMe } from "../session/state.ts";
@@ -16,7 +17,7 @@ export function useKeysById(ids: Iterable<string>): ReadonlyMap<string, ApiKey> 
     { ids: wanted },
     { enabled: wanted.length > 0, staleTime, placeholderData: keepPreviousData },
   );
-  return new Map(data?.apiKeys.map((key) => [key.id, key]));
+  return useMemo(() => new Map(data?.apiKeys.map((key) => [key.id, key])), [data]);
 }
 
 /** Users by their ids; others than staff know only themselves. At most 500. */
@@ -28,8 +29,12 @@ export function useUsersById(ids: Iterable<bigint>): ReadonlyMap<bigint, Pick<Us
     { ids: wanted },
     { enabled: me.isStaff && wanted.length > 0, staleTime, placeholderData: keepPreviousData },
   );
-  return new Map<bigint, Pick<User, "username">>([
-    [me.userId, me],
-    ...(data?.users ?? []).map((user): [bigint, User] => [user.id, user]),
-  ]);
+  return useMemo(
+    () =>
+      new Map<bigint, Pick<User, "username">>([
+        [me.userId, me],
+        ...(data?.users ?? []).map((user): [bigint, User] => [user.id, user]),
+      ]),
+    [data, me],
+  );
 }

@@ -22,6 +22,26 @@ const reasons = [
   RevocationReason.USER_ENDED,
 ].map((reason) => ({ value: String(reason), label: revocationWords[reason] }));
 
+interface RevocationReasonSelectProps {
+  readonly value: RevocationReason;
+  readonly onChange: (reason: RevocationReason) => void;
+}
+
+/** Why; or, as it opens, no reason given. */
+export function RevocationReasonSelect({ value, onChange }: RevocationReasonSelectProps) {
+  return (
+    <Select
+      label="Reason"
+      placeholder="No reason given"
+      data={reasons}
+      value={value === RevocationReason.UNSPECIFIED ? null : String(value)}
+      onChange={(next) => onChange(Number(next ?? RevocationReason.UNSPECIFIED))}
+      clearable
+      data-autofocus
+    />
+  );
+}
+
 interface RevokeDialogProps {
   /** The keys to revoke; undefined while the dialog is closed. */
   readonly keys: readonly ApiKey[] | undefined;
@@ -45,7 +65,7 @@ export function RevokeDialog({ keys, onClose, onDone }: RevokeDialogProps) {
 type RevokeFormProps = { keys: readonly ApiKey[]; onClose: () => void; onDone: (() => void) | undefined };
 
 function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
-  const [reason, setReason] = useState<string | null>(null);
+  const [reason, setReason] = useState(RevocationReason.UNSPECIFIED);
   const [note, setNote] = useState("");
   const client = useQueryClient();
   const revoke = useMutation(ApiKeyService.method.batchRevokeApiKeys);
@@ -53,7 +73,7 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
   async function submit() {
     const { revokedCount } = await revoke.mutateAsync({
       ids: keys.map(({ id }) => id),
-      reason: Number(reason ?? RevocationReason.UNSPECIFIED),
+      reason,
       note,
     });
     notifyDone(revokedCount === 1 ? "1 key was revoked." : `${formatCount(revokedCount)} keys were revoked.`);
@@ -77,15 +97,7 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
           </p>
           {keys.length === 1 ? <RecentUse of={keys[0]!} /> : <Names keys={keys} />}
         </Notice>
-        <Select
-          label="Reason"
-          placeholder="No reason given"
-          data={reasons}
-          value={reason}
-          onChange={setReason}
-          clearable
-          data-autofocus
-        />
+        <RevocationReasonSelect value={reason} onChange={setReason} />
         <Textarea
           label="Note"
           description="For those who find a client that no longer works."

@@ -17,13 +17,13 @@ const everyMs: Record<Range, number> = {
 
 /**
  * The answer of a method that takes a start and an end time. `before` asks for the
- * range before this one, to compare with.
+ * range before this one, to compare with; `live` is how often to ask, in milliseconds.
  */
 export function useRanged<I extends DescMessage, O extends DescMessage>(
   method: DescMethodUnary<I, O>,
   range: Range,
   input: MessageInitShape<I>,
-  { before = 0 }: { before?: number } = {},
+  { before = 0, live = everyMs[range] }: { before?: number; live?: number } = {},
 ) {
   const transport = useTransport();
   const key = createConnectQueryKey({ schema: method, transport, input, cardinality: "finite" });
@@ -34,6 +34,6 @@ export function useRanged<I extends DescMessage, O extends DescMessage>(
       return callUnaryMethod(transport, method, { ...input, ...times } as MessageInitShape<I>, { signal });
     },
     placeholderData: keepPreviousData,
-    refetchInterval: useLiveInterval(everyMs[range]),
+    refetchInterval: useLiveInterval(live),
   });
 }

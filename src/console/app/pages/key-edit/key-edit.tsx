@@ -5,8 +5,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
 import { type ApiKey, ApiKeyService } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
-import { errorText } from "../../parts/error-text.ts";
-import { changedPaths, draftOf, fieldsOf, problemsOf } from "../../parts/key-form/draft.ts";
+import { changedPaths, draftOf, fieldsOf, problemsOf, refusalOf } from "../../parts/key-form/draft.ts";
 import classes from "../../parts/key-form/form-page.module.css";
 import { KeyFields } from "../../parts/key-form/key-fields.tsx";
 import { KeySummary } from "../../parts/key-form/key-summary.tsx";
@@ -69,7 +68,7 @@ function EditKeyForm({ apiKey }: { apiKey: ApiKey }) {
           <Panel title="This key">
             <Stack gap="lg">
               <KeySummary draft={draft} />
-              {update.error !== null && <Notice tone="danger">{errorText(update.error)}</Notice>}
+              {update.error !== null && <Notice tone="danger">{refusalOf(update.error, draft)}</Notice>}
               <Group gap="xs">
                 <Button type="submit" loading={update.isPending} disabled={paths.length === 0}>
                   Save changes

@@ -1,11 +1,11 @@
 import { useMutation } from "@connectrpc/connect-query";
 import { Button, Group, Stack } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link, useSearch } from "@tanstack/react-router";
 import { type FormEvent, useRef, useState } from "react";
 import { ApiKeyService, type CreateApiKeyResponse } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
-import { errorText, isRefusal } from "../../parts/error-text.ts";
-import { fieldsOf, type KeyDraft, newDraft, problemsOf } from "../../parts/key-form/draft.ts";
+import { isRefusal } from "../../parts/error-text.ts";
+import { fieldsOf, type KeyDraft, newDraft, problemsOf, refusalOf } from "../../parts/key-form/draft.ts";
 import classes from "../../parts/key-form/form-page.module.css";
 import { KeyFields } from "../../parts/key-form/key-fields.tsx";
 import { KeySummary } from "../../parts/key-form/key-summary.tsx";
@@ -18,7 +18,9 @@ import { useMe } from "../../session/state.ts";
 
 export function NewKeyPage() {
   const me = useMe();
-  const [draft, setDraft] = useState<KeyDraft>(() => newDraft(me.userId));
+  const { user } = useSearch({ from: "/in/keys/new" });
+  const blank = () => newDraft(user === undefined ? me.userId : BigInt(user));
+  const [draft, setDraft] = useState<KeyDraft>(blank);
   const [made, setMade] = useState<CreateApiKeyResponse>();
   if (made?.apiKey !== undefined) {
     return (
@@ -26,7 +28,7 @@ export function NewKeyPage() {
         made={made}
         onAnother={() => {
           setMade(undefined);
-          setDraft(newDraft(me.userId));
+          setDraft(blank());
         }}
       />
     );
@@ -83,7 +85,7 @@ function NewKeyForm({ draft, onChange, onMade }: NewKeyFormProps) {
           <Panel title="This key">
             <Stack gap="lg">
               <KeySummary draft={draft} />
-              {create.error !== null && <Notice tone="danger">{errorText(create.error)}</Notice>}
+              {create.error !== null && <Notice tone="danger">{refusalOf(create.error, draft)}</Notice>}
               <Group gap="xs">
                 <Button type="submit" loading={create.isPending}>
                   Create API key

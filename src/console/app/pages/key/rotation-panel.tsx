@@ -66,7 +66,12 @@ export function RotationPanel({ apiKey, range, onRevoke }: RotationPanelProps) {
 
 /** What is left to do, by whether the old key is still used. */
 function Advice({ older, isOld, range }: { older: ApiKey; isOld: boolean; range: Range }) {
-  const { data } = useRanged(StatsService.method.getOverview, range, { filter: { apiKeyId: older.id } });
+  const { data } = useRanged(
+    StatsService.method.getOverview,
+    range,
+    { filter: { apiKeyId: older.id } },
+    { live: 10_000 },
+  );
   const requests = data?.stats?.requests ?? 0n;
   const which = isOld ? "This key" : "The key before this one";
   if (older.status !== ApiKeyStatus.ACTIVE) return <p>{which} has ended: the rotation is complete.</p>;

@@ -1,6 +1,7 @@
 /** A key as it is being filled in. */
 import { type Timestamp, timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type ApiKey, ApiKeyType } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
+import { errorText } from "../error-text.ts";
 
 export const expiries = ["never", "7", "30", "90", "365", "date"] as const;
 export type ExpiryChoice = (typeof expiries)[number];
@@ -108,4 +109,11 @@ export function changedPaths(before: KeyDraft, after: KeyDraft): string[] {
     can_verify: was.canVerify !== is.canVerify,
   };
   return Object.entries(paths).flatMap(([path, changed]) => (changed ? [path] : []));
+}
+
+/** Why the server refused a draft, with what was typed instead of its place in the request. */
+export function refusalOf(error: unknown, { addresses, methods }: KeyDraft): string {
+  return errorText(error)
+    .replace(/allowed_addresses\[(\d+)\]/, (path, index) => addresses[Number(index)] ?? path)
+    .replace(/allowed_methods\[(\d+)\]/, (path, index) => methods[Number(index)] ?? path);
 }
