@@ -1,7 +1,7 @@
 /** Who changed which key or user, and who signed in. For staff. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { useQuery } from "@connectrpc/connect-query";
-import { Button, TextInput } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { IconHistory } from "@tabler/icons-react";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
@@ -21,6 +21,7 @@ import { UserSelect } from "../../parts/user-select.tsx";
 import { auditColumns } from "./columns.tsx";
 import { EventDrawer } from "./event-drawer.tsx";
 import { type AuditSearch, actionWords } from "./search.ts";
+import { TimeFilter } from "./time-filter.tsx";
 
 function requestOf({ action = "", actor, target, key = "", from, to, page = "" }: AuditSearch) {
   return {
@@ -74,20 +75,7 @@ export function AuditPage() {
           <UserSelect label="By" value={actor} onChange={(next) => change({ actor: next })} clearable />
           <UserSelect label="To" value={target} onChange={(next) => change({ target: next })} clearable />
           <KeySelect value={key} onChange={(next) => change({ key: next })} />
-          <TextInput
-            type="datetime-local"
-            aria-label="From"
-            title="From"
-            value={from ?? ""}
-            onChange={({ currentTarget }) => change({ from: currentTarget.value || undefined })}
-          />
-          <TextInput
-            type="datetime-local"
-            aria-label="Until"
-            title="Until"
-            value={to ?? ""}
-            onChange={({ currentTarget }) => change({ to: currentTarget.value || undefined })}
-          />
+          <TimeFilter from={from} to={to} onChange={change} />
         </FilterBar>
         {error !== null && rows === undefined ? (
           <QueryError error={error} onRetry={() => void refetch()} />

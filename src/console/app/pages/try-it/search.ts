@@ -1,3 +1,4 @@
 import { searchOf, text } from "../../search.ts";
 
-export const tryItSearch = searchOf({ page: text });
+/** The method as "SERVICE/METHOD". */
+export const tryItSearch = searchOf({ method: text });
