@@ -6,6 +6,7 @@ ALTER TABLE "instances" ADD COLUMN "stopped_at" timestamp (6) with time zone;-->
 ALTER TABLE "sessions" ADD COLUMN "seen_at" timestamp (6) with time zone DEFAULT now() NOT NULL;--> statement-breakpoint
 ALTER TABLE "sessions" ADD COLUMN "ends_at" timestamp (6) with time zone NOT NULL;--> statement-breakpoint
 CREATE INDEX "api_keys_name_idx" ON "api_keys" USING btree (lower("name"),"id");--> statement-breakpoint
+CREATE INDEX "api_keys_expiry_idx" ON "api_keys" USING btree (coalesce("expires_at", 'infinity'),"id");--> statement-breakpoint
 CREATE INDEX "sessions_user_idx" ON "sessions" USING btree ("user_id","id");
 --> statement-breakpoint
 -- A session that ends before its time is told to every instance, as a key's changes are. Its use is

@@ -7,8 +7,6 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
-import { apiKeyGate } from "./auth/gate.ts";
-import { apiKeyInterceptor } from "./auth/interceptor.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, showSettings, withDefaults } from "./config.ts";
@@ -22,7 +20,6 @@ import { keepPresence } from "./db/presence.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
-import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth } from "./rpc/health.ts";
 import { createMethodLister, type MethodLister, readComments } from "./rpc/method-list.ts";
 import { mountRpcs } from "./rpc/mount.ts";
@@ -94,7 +91,11 @@ async function join(
     ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
     : undefined;
 
-  const { fastify: app, listener } = await createApp(config, {
+  const {
+    fastify: app,
+    listener,
+    hooked,
+  } = await createApp(config, {
     secretKey,
     ...(options.logStream && { logStream: options.logStream }),
   });
@@ -160,7 +161,6 @@ async function join(
   // Every running RPC listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
-  const { authorizer, streams } = verdicts;
   const comments = await readComments();
   let methods: MethodLister;
   if (config.console) await serveConsole(app);
@@ -178,7 +178,7 @@ async function join(
           settings: showSettings(config),
           database: opened.description,
           state: () => ({ changesHeard: verdicts.fence.isFresh(), runningRpcs: rpcs.running }),
-          authorizer,
+          authorizer: verdicts.authorizer,
           methods: () => methods,
         },
       });
@@ -188,9 +188,11 @@ async function join(
       const services = [...new Set(router.handlers.map((handler) => handler.service))];
       methods = createMethodLister({ services, own, policy: verdicts.policy, comments });
     },
-    gate: apiKeyGate({ authorizer, recorder }),
-    interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],
+    authorizer: verdicts.authorizer,
+    streams: verdicts.streams,
     recorder,
+    listener,
+    hooked,
     uncapped: [HealthService],
     shutdownSignal: shutdown.signal,
     ...config,

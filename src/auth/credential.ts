@@ -32,6 +32,11 @@ export interface CredentialOptions {
  */
 export type ReadHeader = (name: string) => string | null | undefined;
 
+/** Reads headers that come with their URL. A `host` is not among them over HTTP/2. */
+export function readHeaderOf(header: Headers, url: string): ReadHeader {
+  return (name) => (name === "host" ? new URL(url).host : header.get(name));
+}
+
 /**
  * Reads the credential of a request: the API key header, else
  * `authorization: Bearer …` (RFC 6750, section 2.1; the scheme without regard to

@@ -2,6 +2,7 @@
 import type { ConnectError, HandlerContext } from "@connectrpc/connect";
 import { type Authorizer, authorizationKey } from "./authorizer.ts";
 import { beginCall, type Call, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
+import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
 
 /**
@@ -32,7 +33,7 @@ export function apiKeyGate(options: {
     if (!recorder.accepts(methodName(context.method))) return refuse(context, call, cannotCount());
     const authorization = authorizer.authorize(
       context.method,
-      (name) => context.requestHeader.get(name),
+      readHeaderOf(context.requestHeader, context.url),
       context.values,
     );
     if (authorization instanceof Promise) {

@@ -2,6 +2,7 @@
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
 import { beginCall, type CallRecorder, callKey, cannotCount, recordEnd } from "./call.ts";
+import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
 import type { OpenStreams } from "./open-streams.ts";
 import { abortError, iterateUntilAborted, untilAborted } from "./until-aborted.ts";
@@ -41,7 +42,7 @@ async function authorize(options: ApiKeyInterceptorOptions, req: AnyRequest): Pr
     return options.authorizer.reauthorize(req.method, gated, req.contextValues);
   }
   if (!options.recorder.accepts(methodName(req.method))) throw cannotCount();
-  return options.authorizer.authorize(req.method, (name) => req.header.get(name), req.contextValues);
+  return options.authorizer.authorize(req.method, readHeaderOf(req.header, req.url), req.contextValues);
 }
 
 async function run(

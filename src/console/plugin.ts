@@ -108,8 +108,8 @@ function isFile(path: string): boolean {
   return /\.[a-z0-9]+$/i.test(path);
 }
 
-/** A hook that answers who opens the server in a browser. What anyone has mounted at / goes before. */
-function leadToConsole(req: FastifyRequest, reply: FastifyReply, done: () => void): void {
+/** A hook that answers who opens the server in a browser, and meets no RPC. What anyone has mounted at / goes before. */
+export function leadToConsole(req: FastifyRequest, reply: FastifyReply, done: () => void): void {
   const isRoot = req.url === "/" && (req.method === "GET" || req.method === "HEAD");
   if (req.is404 && isRoot) reply.redirect("/console/");
   else done();

@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { callKey } from "../auth/call.ts";
-import type { Credential, ReadHeader } from "../auth/credential.ts";
+import { type Credential, type ReadHeader, readHeaderOf } from "../auth/credential.ts";
 import { denialError } from "../auth/denial.ts";
 import { methodName } from "../auth/method-name.ts";
 import { type Principal, requireUser } from "../auth/principal.ts";
@@ -60,13 +60,11 @@ export function createSessionService(options: SessionServiceOptions): ServiceImp
     return principalOf(verdict, apiKeyHeader);
   }
 
-  /** The hash of the session that the browser has, whether or not it is still good. */
-  function hashInCookie(header: ReadHeader): string | undefined {
-    const credential = options.readCredential((name) => (isExplicit(name) ? undefined : header(name)));
-    return credential.kind === "session" ? credential.hash : undefined;
+  /** The session that the browser has, whatever else it sent, and whether or not it is still good. */
+  function inCookie(header: ReadHeader): Credential {
+    const isCookie = (name: string) => name !== apiKeyHeader && name !== "authorization";
+    return options.readCredential((name) => (isCookie(name) ? header(name) : undefined));
   }
-
-  const isExplicit = (name: string) => name === apiKeyHeader || name === "authorization";
 
   async function describe(principal: Principal, session: SessionRecord | undefined) {
     const { userId, username, isStaff, apiKeyId, canVerify, credentialKind } = principal;
@@ -88,13 +86,14 @@ export function createSessionService(options: SessionServiceOptions): ServiceImp
   return {
     async createSession({ token }, context) {
       const header = headerOf(context);
-      refuseCrossSite(header, apiKeyHeader);
+      if (isCrossSite(header)) throw crossSite(apiKeyHeader);
       if (options.closed !== undefined) throw new ConnectError(options.closed, Code.FailedPrecondition);
       if (token === "" || token.length > maxTokenLength) {
         throw invalid(`token must be an API key's token, of at most ${maxTokenLength} characters`);
       }
       const principal = await verify(token, context);
       const { credentialKind, userId, apiKeyId } = principal;
+      const before = inCookie(header);
       const secret = secrets.create(credentialKind === "secret_key" ? "secret_key" : "api_key");
       const session = await telling(
         sessions.create(
@@ -103,7 +102,7 @@ export function createSessionService(options: SessionServiceOptions): ServiceImp
             userId,
             apiKeyId,
             userAgent: context.values.get(callKey)?.userAgent ?? "",
-            replaced: hashInCookie(header),
+            replaced: before.kind === "session" ? before.hash : undefined,
           },
           { ...actorOf(context), userId, apiKeyId },
         ),
@@ -141,10 +140,12 @@ export function createSessionService(options: SessionServiceOptions): ServiceImp
 
     async deleteSession(_, context) {
       const header = headerOf(context);
-      refuseCrossSite(header, apiKeyHeader);
-      const hash = hashInCookie(header);
+      const credential = inCookie(header);
+      if (isCrossSite(header) || credential.kind === "cross_site") throw crossSite(apiKeyHeader);
       const { peerAddress, requestId } = actorOf(context);
-      if (hash !== undefined) await sessions.signOut(hash, { peerAddress, requestId });
+      if (credential.kind === "session" && credential.hash !== undefined) {
+        await sessions.signOut(credential.hash, { peerAddress, requestId });
+      }
       for (const cookie of noSessionCookies()) context.responseHeader.append("set-cookie", cookie);
       return {};
     },
@@ -163,16 +164,13 @@ export function createSessionService(options: SessionServiceOptions): ServiceImp
 }
 
 function headerOf(context: HandlerContext): ReadHeader {
-  return (name) => context.requestHeader.get(name);
+  return readHeaderOf(context.requestHeader, context.url);
 }
 
 /** Another site's page must neither sign its visitor in as somebody else nor out. */
-function refuseCrossSite(header: ReadHeader, apiKeyHeader: string): void {
-  if (!isCrossSite(header)) return;
-  principalOf(
-    { denial: "CROSS_SITE", principal: undefined, subject: undefined, credentialKind: "session" },
-    apiKeyHeader,
-  );
+function crossSite(apiKeyHeader: string): ConnectError {
+  const verdict = { principal: undefined, subject: undefined, credentialKind: "session" } as const;
+  return denialError({ ...verdict, denial: "CROSS_SITE" }, apiKeyHeader);
 }
 
 function principalOf(verdict: Verdict, apiKeyHeader: string): Principal {

@@ -111,6 +111,8 @@ export const apiKeys = pgTable(
       .where(sql`${t.expiresAt} IS NOT NULL AND ${t.revokedAt} IS NULL`),
     // By name, without regard to case.
     index("api_keys_name_idx").on(sql`lower(${t.name})`, t.id),
+    // By expiry, those that never expire being the last.
+    index("api_keys_expiry_idx").on(sql`coalesce(${t.expiresAt}, 'infinity')`, t.id),
     // What a key was rotated into. A key is rotated once.
     uniqueIndex("api_keys_rotated_from_key").on(t.rotatedFrom).where(sql`${t.rotatedFrom} IS NOT NULL`),
     // Whether a token of another shape can be anyone's.

@@ -59,6 +59,7 @@ export function createRequestLogStore(
     async get(id) {
       // Made when the RPC began, which is where its row is. Clocks that jump set the two apart.
       const beganMs = Number.parseInt(id.replaceAll("-", "").slice(0, 12), 16);
+      if (beganMs > lastMs) return undefined;
       const [from, until] = [beganMs - idSlackMs, beganMs + idSlackMs].map((ms) =>
         new Date(ms).toISOString(),
       );
@@ -71,6 +72,8 @@ export function createRequestLogStore(
 }
 
 const idSlackMs = 1000;
+/** Within the year 9999, which is the last that a Date writes as Postgres reads it. */
+const lastMs = Date.UTC(9999, 0, 1);
 
 function cursorAt(row: RequestLogRow | undefined): RequestLogCursor | undefined {
   return row && { time: row.time, id: row.id };

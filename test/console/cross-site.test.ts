@@ -162,6 +162,8 @@ test("another site can neither sign a visitor in nor out", async () => {
     assert.equal(out.refusal, crossSite);
     assert.equal(out.headers["set-cookie"], undefined);
   }
+  // Nor is one told to be signed out who is not, by a browser that proves nothing.
+  assert.equal((await browser.callWith({}, "SessionService/DeleteSession")).refusal, crossSite);
   assert.equal((await browser.call("SessionService/GetSession")).status, 200);
 });
 

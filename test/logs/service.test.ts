@@ -372,3 +372,49 @@ test("a page token of other filters, of another listing or made by hand is refus
     );
   }
 });
+
+test("only what failed is listed where only errors are asked for, whoever asks", async () => {
+  const service = "failing.Service";
+  await insertRows(service, 20);
+  await latchkey.sql`
+    UPDATE request_logs SET code = CASE WHEN method IN ('Method3', 'Method12') THEN 5 ELSE 16 END,
+      error_message = 'went wrong', user_id = ${String(ada.userId)}, api_key_id = ${ada.apiKeyId}
+    WHERE service = ${service} AND method IN ('Method3', 'Method7', 'Method12')`;
+  const methodsOf = (found: RequestLog[]) => found.map(({ method }) => method);
+  const failed = ["Method12", "Method7", "Method3"];
+  assert.deepEqual(methodsOf(await list({ service, errorsOnly: true })), failed);
+  assert.deepEqual(methodsOf(await list({ apiKeyId: ada.apiKeyId, service, errorsOnly: true })), failed);
+  assert.deepEqual(methodsOf(await list({ service, errorsOnly: true, code: "not_found" })), [
+    "Method12",
+    "Method3",
+  ]);
+  assert.deepEqual(methodsOf(await list({ service, errorsOnly: true, code: "ok" })), []);
+  const everywhere = await list({
+    errorsOnly: true,
+    startTime: timestampFromDate(new Date(`${tomorrow}T00:00:00Z`)),
+  });
+  assert.ok(everywhere.length >= 3 && everywhere.every(({ code }) => code !== "ok"));
+  assert.equal((await list({ service, errorsOnly: false, pageSize: 100 } as Filter)).length, 20);
+});
+
+test("a row is had by its id, by whom it is of and by staff", async () => {
+  const headers = { "x-request-id": "had-by-id-0001" };
+  await latchkey.as(ada.token).users.getUser({ userId: ada.userId }, { headers });
+  const listed = await until(
+    async () =>
+      (await list({ apiKeyId: ada.apiKeyId })).find(({ requestId }) => requestId === "had-by-id-0001"),
+    (found) => found !== undefined,
+  );
+  const id = listed?.id ?? "";
+  for (const clients of [staff, latchkey.as(ada.token)]) {
+    assert.deepEqual((await clients.logs.getRequestLog({ id })).requestLog, listed);
+  }
+  const notFound = { code: Code.NotFound };
+  await assert.rejects(latchkey.as(bob.token).logs.getRequestLog({ id }), notFound);
+  await assert.rejects(staff.logs.getRequestLog({ id: "01890a5d-ac96-774b-bcce-b302099a8057" }), notFound);
+  for (const bad of ["", "x", "5b1b3a1e-6f0e-4d0c-9a36-0b6d1f5a8c11"]) {
+    await assert.rejects(staff.logs.getRequestLog({ id: bad }), { code: Code.InvalidArgument });
+  }
+  // Of the last day that a UUID can name.
+  await assert.rejects(staff.logs.getRequestLog({ id: "ffffffff-ffff-7fff-bfff-ffffffffffff" }), notFound);
+});

@@ -1,6 +1,8 @@
 /** Makes a call as a client with a key would: without the console's session, over gRPC-Web. */
 import {
   type DescMethod,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
   fromJson,
   type JsonValue,
   type Message,
@@ -57,16 +59,11 @@ export async function makeCall({
     answer = { ...answer, ...part, ms: performance.now() - began };
     onAnswer(answer);
   };
+  tell({});
   try {
-    const response = await transport.stream(
-      method,
-      signal,
-      undefined,
-      headers,
-      only(create(method.input, input)),
-    );
+    const response = await send(method, input, headers, signal);
     tell({ headers: [...response.header] });
-    for await (const message of response.message) {
+    for await (const message of response.messages) {
       const shown = toJson(method.output, message, { registry, alwaysEmitImplicit: true });
       tell({
         received: answer.received + 1,
@@ -81,11 +78,11 @@ export async function makeCall({
 }
 
 async function send(method: DescMethod, input: Message, headers: Headers, signal: AbortSignal) {
-  if (method.methodKind === "unary") {
+  if (isUnary(method)) {
     const { header, trailer, message } = await transport.unary(method, signal, undefined, headers, input);
     return { header, trailer, messages: [message] };
   }
-  if (method.methodKind !== "server_streaming") throw new Error("a browser cannot stream what it sends");
+  if (!isServerStream(method)) throw new Error("a browser cannot stream what it sends");
   const { header, trailer, message } = await transport.stream(
     method,
     signal,
@@ -95,6 +92,11 @@ async function send(method: DescMethod, input: Message, headers: Headers, signal
   );
   return { header, trailer, messages: message };
 }
+
+// A union of descriptors is narrowed by its field only as a whole.
+const isUnary = (method: DescMethod): method is DescMethodUnary => method.methodKind === "unary";
+const isServerStream = (method: DescMethod): method is DescMethodServerStreaming =>
+  method.methodKind === "server_streaming";
 
 async function* only<T>(message: T) {
   yield message;
