@@ -59,6 +59,7 @@ export function TrafficChart({ filter, range, show, height, of }: TrafficChartPr
       label={`${what}${of === undefined ? "" : ` of ${of}`} over the last ${rangeWords[range]}. Arrow keys read the points.`}
       times={times}
       lines={lines}
+      whole={show === "requests"}
       format={show === "requests" ? formatCompact : formatMs}
       {...(height === undefined ? {} : { height })}
       group={show === "requests" || of === undefined ? "traffic" : of}

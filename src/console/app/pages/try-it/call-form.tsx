@@ -93,12 +93,17 @@ export function CallForm({ chooser, desc, description, registry, apiKeyHeader, t
             <div className={classes.facts}>
               <Badge>{accessWords[description.access]}</Badge>
               {description.safe && <Badge tone="good">No side effects</Badge>}
+              <code>{desc.parent.typeName}</code>
               <code>
                 {desc.input.name} → {desc.methodKind === "server_streaming" && "stream "}
                 {desc.output.name}
               </code>
             </div>
-            {description.comment !== "" && <p className={classes.comment}>{description.comment.trim()}</p>}
+            {paragraphs(description.comment).map((words) => (
+              <p key={words} className={classes.comment}>
+                {words}
+              </p>
+            ))}
           </div>
         </Panel>
         <Panel title="Who calls">
@@ -150,10 +155,14 @@ export function CallForm({ chooser, desc, description, registry, apiKeyHeader, t
               />
             )}
             {problem !== undefined && <Notice tone="danger">{problem}</Notice>}
+          </Stack>
+        </Panel>
+      </div>
+      <div className={`${classes.column} ${classes.answers}`}>
+        <Panel
+          title="Answer"
+          actions={
             <div className={classes.send}>
-              <Button type="submit" leftSection={<IconSend size={15} aria-hidden />}>
-                Send
-              </Button>
               {isRunning && (
                 <Button
                   variant="default"
@@ -163,12 +172,12 @@ export function CallForm({ chooser, desc, description, registry, apiKeyHeader, t
                   Stop
                 </Button>
               )}
+              <Button type="submit" leftSection={<IconSend size={15} aria-hidden />}>
+                Send
+              </Button>
             </div>
-          </Stack>
-        </Panel>
-      </div>
-      <div className={classes.column}>
-        <Panel title="Answer">
+          }
+        >
           <AnswerView answer={answer} />
         </Panel>
         <Panel title="The same call elsewhere">
@@ -177,6 +186,15 @@ export function CallForm({ chooser, desc, description, registry, apiKeyHeader, t
       </div>
     </form>
   );
+}
+
+/** Of a comment, whose lines are as long as its file has them. */
+function paragraphs(comment: string): string[] {
+  return comment
+    .trim()
+    .split(/\n\s*\n/)
+    .map((lines) => lines.replace(/\s*\n\s*/g, " "))
+    .filter(Boolean);
 }
 
 function parse(text: string): JsonValue | undefined {

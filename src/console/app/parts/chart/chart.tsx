@@ -14,6 +14,8 @@ interface ChartProps {
   readonly times: readonly number[] | undefined;
   readonly lines: readonly Line[];
   readonly format: (value: number) => string;
+  /** The values are whole numbers. */
+  readonly whole?: boolean;
   readonly height?: number;
   /** Charts of the same group show the same moment. */
   readonly group?: string;
@@ -21,7 +23,15 @@ interface ChartProps {
 
 const noTimes: readonly number[] = [];
 
-export function Chart({ label, times = noTimes, lines, format, height = 220, group }: ChartProps) {
+export function Chart({
+  label,
+  times = noTimes,
+  lines,
+  format,
+  whole = false,
+  height = 220,
+  group,
+}: ChartProps) {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const [at, setAt] = useState<{ index: number; left: number }>();
@@ -39,6 +49,7 @@ export function Chart({ label, times = noTimes, lines, format, height = 220, gro
       chartOptions({
         lines: latest.current.lines,
         format: (value) => latest.current.format(value),
+        whole,
         width: element.clientWidth,
         height,
         group,

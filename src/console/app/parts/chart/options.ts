@@ -13,6 +13,8 @@ export interface Line {
 interface Given {
   readonly lines: readonly Line[];
   readonly format: (value: number) => string;
+  /** Between its values there is nothing, as with numbers of requests. */
+  readonly whole: boolean;
   readonly width: number;
   readonly height: number;
   readonly group: string | undefined;
@@ -21,6 +23,9 @@ interface Given {
 
 const css = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const font = () => `11px ${css("--mantine-font-family")}`;
+
+/** 1, 2 and 5 times the powers of ten. */
+const wholeSteps = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
@@ -32,7 +37,7 @@ function formatMark(seconds: number, stepS: number): string {
   return (stepS >= 86_400 || isMidnight ? day : clock).format(date);
 }
 
-export function chartOptions({ lines, format, width, height, group, onMove }: Given): uPlot.Options {
+export function chartOptions({ lines, format, whole, width, height, group, onMove }: Given): uPlot.Options {
   const ink = css("--mantine-color-dimmed");
   const grid = { stroke: css("--chart-grid"), width: 1 };
   return {
@@ -65,6 +70,7 @@ export function chartOptions({ lines, format, width, height, group, onMove }: Gi
         size: (_, labels) =>
           Math.max(30, 10 + 6.6 * Math.max(0, ...(labels ?? []).map((text) => text.length))),
         space: 36,
+        ...(whole ? { incrs: wholeSteps } : {}),
         values: (_, marks) => marks.map(format),
       },
     ],
