@@ -86,7 +86,7 @@ function MethodSelect({ search: { service, method }, change }: FiltersProps) {
 
 function MoreFilters({ search, change }: FiltersProps) {
   const { errors, reason, min, max, protocol, address, from, to } = search;
-  const set = [errors, reason, min, max, protocol, address, from, to].filter(
+  const set = [errors, search.console, reason, min, max, protocol, address, from, to].filter(
     (value) => value !== undefined,
   ).length;
   return (
@@ -103,6 +103,12 @@ function MoreFilters({ search, change }: FiltersProps) {
             label="Failures only"
             checked={errors === "1"}
             onChange={({ currentTarget }) => change({ errors: currentTarget.checked ? "1" : undefined })}
+          />
+          <Checkbox
+            size="sm"
+            label="The console's own calls too"
+            checked={search.console === "1"}
+            onChange={({ currentTarget }) => change({ console: currentTarget.checked ? "1" : undefined })}
           />
           <Choice
             label="Denial reason"

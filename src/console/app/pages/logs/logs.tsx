@@ -63,9 +63,8 @@ export function LogsPage() {
           </>
         }
       >
-        {isStaff
-          ? "One row for every call that ended, however it ended."
-          : "One row for every call of yours."}
+        {isStaff ? "Every call that ended, however it ended" : "Every call of yours"}
+        {search.console === undefined && ", but those of this console"}.
       </PageHeader>
       <Panel flush>
         <FilterBar onClear={isFiltered ? clear : undefined}>

@@ -34,6 +34,8 @@ export const logsSearch = searchOf({
   protocol: oneOf(["grpc", "grpc-web", "connect", "verify"]),
   address: text,
   text,
+  /** The console's own calls too, which are left out otherwise. */
+  console: flag,
   live: flag,
   /** The row that is open. */
   row: text,
@@ -65,6 +67,7 @@ export const filterNames = [
   "protocol",
   "address",
   "text",
+  "console",
 ] as const satisfies readonly (keyof LogsSearch)[];
 
 /** All filters but the time. */
@@ -82,6 +85,7 @@ export function filterOf(search: LogsSearch) {
     protocol: search.protocol ?? "",
     peerAddress: search.address ?? "",
     errorText: search.text ?? "",
+    withoutSessions: search.console === undefined,
     ...(min === undefined ? {} : { minDuration: durationFromMs(Number(min)) }),
     ...(max === undefined ? {} : { maxDuration: durationFromMs(Number(max)) }),
   };

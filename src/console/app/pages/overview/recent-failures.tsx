@@ -54,7 +54,7 @@ const columns: readonly Column<RequestLog>[] = [
 export function RecentFailures() {
   const { data, error, refetch } = useQuery(
     RequestLogService.method.listRequestLogs,
-    { filter: { errorsOnly: true }, pageSize: 8 },
+    { filter: { errorsOnly: true, withoutSessions: true }, pageSize: 8 },
     { refetchInterval: useLiveInterval(15_000) },
   );
   return (
