@@ -3,7 +3,7 @@ import { Button, Skeleton, Stack } from "@mantine/core";
 import { type ErrorComponentProps, Link, useRouter } from "@tanstack/react-router";
 import { EmptyState } from "./parts/empty-state.tsx";
 import { errorText } from "./parts/error-text.ts";
-import { useTitle } from "./parts/use-title.ts";
+import { PageHeader } from "./parts/page-header.tsx";
 
 export function PageLoading() {
   return (
@@ -16,32 +16,36 @@ export function PageLoading() {
 }
 
 export function PageFailed({ error, reset }: ErrorComponentProps) {
-  useTitle("Failed");
   const router = useRouter();
   return (
-    <EmptyState
-      title="This page could not be shown"
-      action={
-        <Button
-          onClick={() => {
-            reset();
-            void router.invalidate();
-          }}
-        >
-          Try again
-        </Button>
-      }
-    >
-      {errorText(error)}
-    </EmptyState>
+    <>
+      <PageHeader title="This page could not be shown" />
+      <EmptyState
+        title="Something went wrong"
+        action={
+          <Button
+            onClick={() => {
+              reset();
+              void router.invalidate();
+            }}
+          >
+            Try again
+          </Button>
+        }
+      >
+        {errorText(error)}
+      </EmptyState>
+    </>
   );
 }
 
 export function NotFound() {
-  useTitle("Not found");
   return (
-    <EmptyState title="There is no such page" action={<Link to="/">To the overview</Link>}>
-      The address may be mistyped, or of a newer version of the console.
-    </EmptyState>
+    <>
+      <PageHeader title="Not found" />
+      <EmptyState title="There is no such page" action={<Link to="/">To the overview</Link>}>
+        The address may be mistyped, or of a newer version of the console.
+      </EmptyState>
+    </>
   );
 }

@@ -62,7 +62,7 @@ export async function openPerson(
       if (!page.url().startsWith(url)) await page.goto(`${url}/console`);
       await page.getByLabel("API key token").fill(token);
       await page.getByRole("button", { name: "Sign in" }).click();
-      await page.getByRole("navigation", { name: "Pages" }).waitFor();
+      await page.locator("#main").waitFor();
     },
     assertNothingOdd() {
       assert.deepEqual(odd, []);

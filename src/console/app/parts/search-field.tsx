@@ -17,6 +17,8 @@ interface SearchFieldProps {
 export function SearchField({ label, value = "", onChange, placeholder, className }: SearchFieldProps) {
   const [typed, setTyped] = useState(value);
   const send = useDebouncedCallback((next: string) => onChange(next.trim() || undefined), 250);
+  // What was typed last must not lead back to a page that was left.
+  useEffect(() => () => send.cancel(), [send]);
   // The URL changed otherwise: back, forward, filters cleared.
   useEffect(() => setTyped((now) => (now.trim() === value ? now : value)), [value]);
   return (

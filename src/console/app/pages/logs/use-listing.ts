@@ -24,6 +24,8 @@ export function useListing(search: LogsSearch) {
   return useQuery({
     queryKey: ["request-logs", filters, page],
     enabled: live === undefined,
+    // After a live tail it must not lack what that has shown.
+    staleTime: 0,
     placeholderData: keepPreviousData,
     queryFn: async ({ signal }): Promise<Listing> => {
       // The server's page tokens hold for one filter: on later pages a range ends where it did on the first.
