@@ -8,6 +8,7 @@ import { createOpenStreams } from "../../src/auth/open-streams.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 
 const apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057";
+const sessionId = "01890a5d-ac96-774b-bcce-b302099a8058";
 const aDayMs = 24 * 3_600_000;
 
 const changes: Record<string, { change: GrantChange; ends: boolean }> = {
@@ -15,6 +16,8 @@ const changes: Record<string, { change: GrantChange; ends: boolean }> = {
   "its user changes": { change: { kind: "user", userId: 5n }, ends: true },
   "anything may have changed": { change: { kind: "all" }, ends: true },
   "changes can be heard no more": { change: { kind: "unheard" }, ends: true },
+  "its session ends": { change: { kind: "session", sessionId }, ends: true },
+  "another session ends": { change: { kind: "session", sessionId: apiKeyId }, ends: false },
   "another user changes": { change: { kind: "user", userId: 6n }, ends: false },
   "a key is made": { change: { kind: "new_key" }, ends: false },
 };
@@ -25,7 +28,7 @@ for (const [what, { change, ends }] of Object.entries(changes)) {
     let looks = 0;
     const before = {
       credential: { kind: "api_key", hash: "hash", foreign: false },
-      verdict: { subject: { userId: 5n, apiKeyId } },
+      verdict: { subject: { userId: 5n, apiKeyId }, principal: { sessionId } },
     } as unknown as Authorization;
     const streams = createOpenStreams({
       authorizer: {

@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { brotliCompressSync, brotliDecompressSync, gunzipSync, gzipSync } from "node:zlib";
 import Fastify, { type FastifyInstance } from "fastify";
+import { createApp } from "../../src/app.ts";
+import { withDefaults } from "../../src/config.ts";
 import { serveConsole } from "../../src/console/plugin.ts";
 import { newDirectory, startServer } from "../harness/server.ts";
 import { send } from "./browser.ts";
@@ -174,6 +176,14 @@ test("a server's / leads to the console, unless something is mounted there", asy
   await serveConsole(own, files);
   own.get("/", () => "our own");
   assert.equal((await own.inject("/")).body, "our own");
+});
+
+test("the console hooks into no RPC: they need not pass Fastify for its sake", async () => {
+  const { fastify, hooked } = await createApp(withDefaults({}), { secretKey: undefined });
+  await serveConsole(fastify, files);
+  assert.equal(hooked(), false);
+  fastify.addHook("onRequest", async () => {});
+  assert.equal(hooked(), true);
 });
 
 test("LATCHKEY_CONSOLE=false serves no console, signs nobody in and reads no cookie", async () => {

@@ -8,7 +8,7 @@ import { noteSecret } from "../harness/secrets.ts";
 import { secretKey, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 import { createKeyWorld, type KeyWorld } from "../keys/world.ts";
-import { openBrowser, samePage, signedIn } from "./browser.ts";
+import { type Browser, openBrowser, samePage, signedIn } from "./browser.ts";
 
 let world: KeyWorld;
 let latchkey: TestServer;
@@ -16,9 +16,11 @@ let latchkey: TestServer;
 let other: TestServer;
 
 before(async () => {
-  world = await createKeyWorld();
+  // What ends a session is heard: nothing is looked at again for its age while these tests wait.
+  const cacheMaxStalenessMs = 60_000;
+  world = await createKeyWorld({ cacheMaxStalenessMs });
   latchkey = world.latchkey;
-  other = await startServer({ databaseUrl: latchkey.databaseUrl });
+  other = await startServer({ databaseUrl: latchkey.databaseUrl, cacheMaxStalenessMs });
 });
 after(async () => {
   await other.close();
@@ -33,6 +35,16 @@ async function refusedOn(url: string, cookie: string | undefined): Promise<strin
   assert.ok(cookie);
   const ask = () => openBrowser(url).callWith({ ...samePage(url), cookie }, whoami);
   return (await until(ask, ({ status }) => status !== 200)).refusal;
+}
+
+/** A browser that is signed in, its session in the memory of both instances. */
+async function signedInOnBoth(token: string): Promise<Browser> {
+  const browser = await signedIn(latchkey.url, token);
+  for (const { url } of [latchkey, other]) {
+    const headers = { ...samePage(url), cookie: browser.cookie ?? "" };
+    assert.equal((await openBrowser(url).callWith(headers, whoami)).status, 200);
+  }
+  return browser;
 }
 
 /** How a session is refused by both instances, once they have heard. */
@@ -174,13 +186,8 @@ test("a key that may not call CreateSession signs nobody in", async () => {
 
 test("signing out ends the session on every instance, and the cookie goes", async () => {
   const { token } = await world.newKey();
-  const browser = await signedIn(latchkey.url, token);
+  const browser = await signedInOnBoth(token);
   const { cookie } = browser;
-  // In the memory of both.
-  assert.equal(
-    (await openBrowser(other.url).callWith({ ...samePage(other.url), cookie: cookie ?? "" }, whoami)).status,
-    200,
-  );
   const answer = await browser.call(signOut);
   assert.equal(answer.status, 200);
   assert.equal(browser.cookie, undefined);
@@ -192,7 +199,7 @@ test("signing out ends the session on every instance, and the cookie goes", asyn
 
 test("a session ends with the revocation of its key, and says so", async () => {
   const key = await world.newKey();
-  const { cookie } = await signedIn(latchkey.url, key.token);
+  const { cookie } = await signedInOnBoth(key.token);
   await world.staff.keys.revokeApiKey({ id: key.id });
   const revoked = "unauthenticated REVOKED";
   assert.deepEqual(await refusedByBoth(cookie), [revoked, revoked]);
@@ -200,7 +207,7 @@ test("a session ends with the revocation of its key, and says so", async () => {
 
 test("a session ends when its key expires, by rotation too", async () => {
   const key = await world.newKey();
-  const browser = await signedIn(latchkey.url, key.token);
+  const browser = await signedInOnBoth(key.token);
   noteSecret((await world.staff.keys.rotateApiKey({ id: key.id, grace: { seconds: 0n } })).token);
   const expired = "unauthenticated EXPIRED";
   assert.deepEqual(await refusedByBoth(browser.cookie), [expired, expired]);
@@ -208,7 +215,7 @@ test("a session ends when its key expires, by rotation too", async () => {
 
 test("a session ends for good when its user is disabled", async () => {
   const key = await world.newKey();
-  const { cookie } = await signedIn(latchkey.url, key.token);
+  const { cookie } = await signedInOnBoth(key.token);
   const set = (isActive: boolean) =>
     world.staff.admin.updateUser({
       user: { id: key.key.userId, isActive },
@@ -231,7 +238,7 @@ test("a session ends for good when its user is disabled", async () => {
 
 test("a session ends with its key and with its user, when they are deleted", async () => {
   const key = await world.newKey();
-  const { cookie } = await signedIn(latchkey.url, key.token);
+  const { cookie } = await signedInOnBoth(key.token);
   await world.staff.admin.deleteUser({ id: key.key.userId });
   const gone = "unauthenticated INVALID_SESSION";
   assert.deepEqual(await refusedByBoth(cookie), [gone, gone]);
@@ -239,7 +246,7 @@ test("a session ends with its key and with its user, when they are deleted", asy
 
 test("a session ends by its age, on every instance", async () => {
   const key = await world.newKey();
-  const browser = await signedIn(latchkey.url, key.token);
+  const browser = await signedInOnBoth(key.token);
   await world.sql`UPDATE sessions SET ends_at = now(), expires_at = now() WHERE api_key_id = ${key.id}`;
   const expired = "unauthenticated EXPIRED";
   assert.deepEqual(await refusedByBoth(browser.cookie), [expired, expired]);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type postgres from "postgres";
+import type { Config } from "../../src/config.ts";
 import type { ApiKey, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { noteSecret } from "../harness/secrets.ts";
 import {
@@ -39,8 +40,8 @@ export interface KeyWorld {
   close(): Promise<void>;
 }
 
-export async function createKeyWorld(): Promise<KeyWorld> {
-  const latchkey = await startServer();
+export async function createKeyWorld(options: Partial<Config> = {}): Promise<KeyWorld> {
+  const latchkey = await startServer(options);
   const { sql, asStaff: staff } = latchkey;
   let n = 0;
 
