@@ -9,7 +9,7 @@ const verdigris: MantineColorsTuple = [
   "#74c2b3",
   "#4bb09d",
   "#2f9c88",
-  "#1c8675",
+  "#1a8171",
   "#127163",
   "#0d5d52",
   "#084a41",
@@ -70,7 +70,7 @@ const amber: MantineColorsTuple = [
 export const theme = createTheme({
   colors: { verdigris, gray, dark, red, amber },
   primaryColor: "verdigris",
-  primaryShade: { light: 7, dark: 5 },
+  primaryShade: { light: 7, dark: 6 },
   autoContrast: true,
   luminanceThreshold: 0.36,
   black: "#1f1e1c",

@@ -1,9 +1,16 @@
 /** The console in headless Chromium, driven as a person would, and watched for what no page of it may do. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { secretKey } from "../../harness/server.ts";
 
-const command = process.env.LATCHKEY_TEST_CHROMIUM || "/usr/bin/chromium";
+const command = process.env.LATCHKEY_TEST_CHROMIUM || inPath("chromium");
+
+function inPath(name: string): string {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  return folders.map((folder) => join(folder, name)).find((file) => existsSync(file)) ?? name;
+}
 
 /** Longer than anything of the console takes, on a busy machine too. */
 const patienceMs = 30_000;
