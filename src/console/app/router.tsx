@@ -4,6 +4,7 @@ import {
   createRoute,
   createRouter,
   lazyRouteComponent,
+  notFound,
   Outlet,
   redirect,
 } from "@tanstack/react-router";
@@ -17,6 +18,7 @@ import { tryItSearch } from "./pages/try-it/search.ts";
 import { usersSearch } from "./pages/users/search.ts";
 import { id, parseSearch, searchOf, stringifySearch, text } from "./search.ts";
 import { resumeSession } from "./session/client.ts";
+import { getSession } from "./session/state.ts";
 import { Shell } from "./shell/shell.tsx";
 
 const root = createRootRoute({ component: Outlet });
@@ -41,6 +43,12 @@ const signedIn = createRoute({
   },
   component: Shell,
 });
+
+/** Of pages for staff: for others there is nothing there. */
+function forStaff(): void {
+  const session = getSession();
+  if (session.kind === "signedIn" && !session.me.isStaff) throw notFound();
+}
 
 const overview = createRoute({
   getParentRoute: () => signedIn,
@@ -87,6 +95,7 @@ const users = createRoute({
   getParentRoute: () => signedIn,
   path: "/users",
   validateSearch: usersSearch,
+  beforeLoad: forStaff,
   component: lazyRouteComponent(() => import("./pages/users/users.tsx"), "UsersPage"),
 });
 
@@ -94,6 +103,7 @@ const user = createRoute({
   getParentRoute: () => signedIn,
   path: "/users/$id",
   validateSearch: keySearch,
+  beforeLoad: forStaff,
   component: lazyRouteComponent(() => import("./pages/user/user.tsx"), "UserPage"),
 });
 
@@ -101,12 +111,14 @@ const audit = createRoute({
   getParentRoute: () => signedIn,
   path: "/audit",
   validateSearch: auditSearch,
+  beforeLoad: forStaff,
   component: lazyRouteComponent(() => import("./pages/audit/audit.tsx"), "AuditPage"),
 });
 
 const server = createRoute({
   getParentRoute: () => signedIn,
   path: "/server",
+  beforeLoad: forStaff,
   component: lazyRouteComponent(() => import("./pages/server/server.tsx"), "ServerPage"),
 });
 

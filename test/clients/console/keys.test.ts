@@ -198,7 +198,7 @@ test("a key is rotated with a grace period: both tokens work and both keys' traf
   await page.getByRole("combobox", { name: "Reason" }).click();
   await page.getByRole("option", { name: /Rotated/ }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Revoke key" }).click();
-  await page.getByText("1 key was revoked.").waitFor();
+  await page.getByText("Revoked: 1 key.").waitFor();
   await until(
     () => getUserOverGrpc(token),
     (code) => code === status.UNAUTHENTICATED,
@@ -244,7 +244,7 @@ test("several keys are revoked at once, with one reason", async () => {
   await dialog.getByRole("combobox", { name: "Reason" }).click();
   await page.getByRole("option", { name: /Unused/ }).click();
   await dialog.getByRole("button", { name: "Revoke 2 keys" }).click();
-  await page.getByText("2 keys were revoked.").waitFor();
+  await page.getByText("Revoked: 2 keys.").waitFor();
   const { apiKeys } = await latchkey.asStaff.keys.listApiKeys({ userId });
   assert.deepEqual(
     apiKeys.map(({ name, revokedAt }) => [name, revokedAt !== undefined]),

@@ -52,7 +52,7 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
   const values = page.locator("[aria-live=polite]", { hasText: "Denials" });
   await values.waitFor();
   assert.match((await values.textContent()) ?? "", /Requests\d/);
-  await page.getByRole("radio", { name: /30 days/ }).check({ force: true });
+  await page.getByText("30d", { exact: true }).click();
   await page.waitForURL(/range=30d/);
   await page.getByText("All calls of the last 30 days.").waitFor();
   person.assertNothingOdd();
@@ -80,7 +80,7 @@ test("a user is made, changed, disabled, enabled and deleted, and the audit log 
   const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({ userId: id, name: "theirs" });
   await page.getByRole("button", { name: "Disable" }).click();
   await dialog.getByRole("button", { name: "Disable" }).click();
-  await page.getByText("newcomer was disabled. 1 keys are refused from now on.").waitFor();
+  await page.getByText("newcomer was disabled. Refused from now on: 1 key.").waitFor();
   await until(
     () =>
       latchkey
@@ -92,14 +92,14 @@ test("a user is made, changed, disabled, enabled and deleted, and the audit log 
         ),
     (found) => found === "refused",
   );
-  await page.getByRole("button", { name: "Enable" }).click();
-  await dialog.getByRole("button", { name: "Enable" }).click();
+  await page.getByRole("button", { name: "Enable", exact: true }).click();
+  await dialog.getByRole("button", { name: "Enable", exact: true }).click();
   await page.getByText("newcomer was enabled.").waitFor();
 
   await page.getByRole("button", { name: "Revoke all" }).click();
   await dialog.getByLabel("Note").fill("starting over");
   await dialog.getByRole("button", { name: "Revoke all" }).click();
-  await page.getByText("1 keys of newcomer were revoked.").waitFor();
+  await page.getByText("Revoked: 1 key of newcomer.").waitFor();
   assert.equal(
     (await latchkey.asStaff.keys.getApiKey({ id: apiKey?.id ?? "" })).apiKey?.revocationNote,
     "starting over",

@@ -19,6 +19,11 @@ const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style
 /** E.g. "12,345". */
 export const formatCount = (value: bigint | number): string => whole.format(value);
 
+/** E.g. "1 key", "12,345 keys". */
+export function formatCountOf(value: bigint | number, one: string): string {
+  return `${formatCount(value)} ${one}${Number(value) === 1 ? "" : "s"}`;
+}
+
 /** E.g. "12.3K". */
 export const formatCompact = (value: bigint | number): string => compact.format(value);
 

@@ -6,7 +6,7 @@ import { useState } from "react";
 import { type ApiKey, ApiKeyService, RevocationReason } from "../../../gen/latchkey/v1/api_key_service_pb.js";
 import { StatsService } from "../../../gen/latchkey/v1/stats_service_pb.js";
 import { errorText } from "./error-text.ts";
-import { formatCount } from "./format.ts";
+import { formatCount, formatCountOf } from "./format.ts";
 import { Notice } from "./notice.tsx";
 import { notifyDone } from "./notify.ts";
 import { rangeUpTo } from "./range.ts";
@@ -76,7 +76,7 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
       reason,
       note,
     });
-    notifyDone(revokedCount === 1 ? "1 key was revoked." : `${formatCount(revokedCount)} keys were revoked.`);
+    notifyDone(`Revoked: ${formatCountOf(revokedCount, "key")}.`);
     onClose();
     onDone?.();
     await client.invalidateQueries();
@@ -138,7 +138,7 @@ function RecentUse({ of: key }: { of: ApiKey }) {
       {requests > 0n && (
         <>
           {" "}
-          and made <strong>{formatCount(requests)} requests in the last 24 hours</strong>
+          and made <strong>{formatCountOf(requests, "request")} in the last 24 hours</strong>
         </>
       )}
       .

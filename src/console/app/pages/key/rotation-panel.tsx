@@ -4,7 +4,7 @@ import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { type ApiKey, ApiKeyService, ApiKeyStatus } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import { StatsService } from "../../../../gen/latchkey/v1/stats_service_pb.js";
-import { formatCount } from "../../parts/format.ts";
+import { formatCountOf } from "../../parts/format.ts";
 import { Panel } from "../../parts/panel.tsx";
 import { type Range, rangeWords } from "../../parts/range.ts";
 import { Time } from "../../parts/time.tsx";
@@ -79,7 +79,7 @@ function Advice({ older, isOld, range }: { older: ApiKey; isOld: boolean; range:
     <p>
       {which} was replaced and lives until <Time value={older.expiresAt} as="full" />. In the last{" "}
       {rangeWords[range]} it made{" "}
-      <strong>{requests === 0n ? "no requests" : `${formatCount(requests)} requests`}</strong>
+      <strong>{requests === 0n ? "no requests" : formatCountOf(requests, "request")}</strong>
       {requests === 0n ? ": it looks safe to end." : ": some client has not switched yet."}
     </p>
   );

@@ -3,7 +3,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { useTransport } from "@connectrpc/connect-query";
 import { useEffect, useRef, useState } from "react";
 import { type RequestLog, RequestLogService } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
-import { markEnded, useSession } from "../../session/state.ts";
+import { useSession } from "../../session/state.ts";
 import { filterOf, type LogsSearch } from "./search.ts";
 
 /** Rows that are kept; older ones are in the listing. */
@@ -69,7 +69,8 @@ export function useTail(search: LogsSearch, isPaused: boolean): Tail {
         } catch (error) {
           if (abort.signal.aborted) return;
           const { code } = ConnectError.from(error);
-          if (code === Code.Unauthenticated) return markEnded();
+          // It begins anew once one has signed in again.
+          if (code === Code.Unauthenticated) return;
           setTail((now) => ({ ...now, rows: now.rows ?? [], error }));
           if (code === Code.InvalidArgument || code === Code.PermissionDenied) return;
         }

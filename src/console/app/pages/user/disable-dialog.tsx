@@ -3,7 +3,7 @@ import { Modal } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { UserAdminService } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
 import { ConfirmForm } from "../../parts/confirm-form.tsx";
-import { formatCount } from "../../parts/format.ts";
+import { formatCount, formatCountOf } from "../../parts/format.ts";
 import { Notice } from "../../parts/notice.tsx";
 import { notifyDone } from "../../parts/notify.ts";
 import type { UserDialogProps } from "./edit-dialog.tsx";
@@ -21,7 +21,7 @@ export function DisableDialog({ user, opened, onClose }: UserDialogProps) {
     });
     await client.invalidateQueries();
     const ended =
-      endedApiKeyCount === 0 ? "" : ` ${formatCount(endedApiKeyCount)} keys are refused from now on.`;
+      endedApiKeyCount === 0 ? "" : ` Refused from now on: ${formatCountOf(endedApiKeyCount, "key")}.`;
     notifyDone(`${user.username} was ${user.isActive ? "disabled" : "enabled"}.${ended}`);
     onClose();
   }
@@ -31,8 +31,8 @@ export function DisableDialog({ user, opened, onClose }: UserDialogProps) {
       <ConfirmForm action={verb} isDanger={user.isActive} onConfirm={confirm} onCancel={onClose}>
         {user.isActive ? (
           <Notice tone="warning" title="They are signed out at once.">
-            Each of their {formatCount(user.activeApiKeyCount)} active keys is refused until they are enabled
-            again; open streams and sessions end.
+            Their keys, {formatCount(user.activeApiKeyCount)} of them active, are refused until they are
+            enabled again; open streams and sessions end.
           </Notice>
         ) : (
           <p>Their keys that are neither revoked nor expired work again.</p>

@@ -4,7 +4,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { ApiKeyService, RevocationReason } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import { ConfirmForm } from "../../parts/confirm-form.tsx";
-import { formatCount } from "../../parts/format.ts";
+import { formatCount, formatCountOf } from "../../parts/format.ts";
 import { Notice } from "../../parts/notice.tsx";
 import { notifyDone } from "../../parts/notify.ts";
 import { RevocationReasonSelect } from "../../parts/revoke-dialog.tsx";
@@ -27,7 +27,7 @@ export function RevokeAllDialog({ user, opened, onClose }: UserDialogProps) {
       note,
       keepOwn: isSelf && keepOwn,
     });
-    notifyDone(`${formatCount(revokedCount)} keys of ${user.username} were revoked.`);
+    notifyDone(`Revoked: ${formatCountOf(revokedCount, "key")} of ${user.username}.`);
     onClose();
     await client.invalidateQueries();
   }
@@ -36,8 +36,8 @@ export function RevokeAllDialog({ user, opened, onClose }: UserDialogProps) {
     <Modal opened={opened} onClose={onClose} title={`Revoke all keys of ${user.username}?`}>
       <ConfirmForm action="Revoke all" isDanger onConfirm={confirm} onCancel={onClose}>
         <Notice tone="danger" title="This cannot be undone.">
-          Calls with any of their {formatCount(user.activeApiKeyCount)} active keys are refused within about
-          two seconds; open streams and sessions end.
+          Calls with any of their keys, {formatCount(user.activeApiKeyCount)} of them active, are refused
+          within about two seconds; open streams and sessions end.
         </Notice>
         <RevocationReasonSelect value={reason} onChange={setReason} />
         <Textarea
