@@ -24,6 +24,8 @@ export interface RequestLogFilter {
   readonly errorText?: string | undefined;
   /** Only what ended with another code than ok. */
   readonly errorsOnly?: true | undefined;
+  /** Only what no session of the console did. */
+  readonly withoutSessions?: true | undefined;
 }
 
 type Field = keyof RequestLogFilter;
@@ -93,6 +95,10 @@ const conditions: { readonly [F in Field]-?: Condition<NonNullable<RequestLogFil
   errorsOnly: {
     sql: () => sql`code <> 0`,
     matches: (row) => row.code !== 0,
+  },
+  withoutSessions: {
+    sql: () => sql`credential_kind <> 'session'`,
+    matches: (row) => row.credentialKind !== "session",
   },
 };
 

@@ -52,6 +52,7 @@ export function readFilter(filter: FilterMessage | undefined, principal: Princip
     peerAddress: filter.peerAddress === "" ? undefined : readAddress(filter.peerAddress),
     errorText: checkText("error_text", filter.errorText, maxErrorTextLength) || undefined,
     errorsOnly: filter.errorsOnly || undefined,
+    withoutSessions: filter.withoutSessions || undefined,
   };
 }
 

@@ -36,6 +36,7 @@ const storedRow = fc.record({
   denial: fc.option(pick("MISSING", "EXPIRED"), { freq: 2 }),
   // A key is one user's, for good.
   subject: fc.option(pick([1, keys[0]], [1, keys[1]], [2, keys[2]], [2, null])),
+  credential: pick("none", "api_key", "session"),
   durationUs: fc.integer({ min: 0, max: 5 }),
   peer: pick("192.0.2.1", "192.0.3.9", "2001:db8::1", "::1", null),
 });
@@ -55,6 +56,7 @@ const conditions = {
   peerAddress: pick("192.0.2.0/23", "192.0.2.1", "::/0", "2001:db8::/32", "0.0.0.0/0").map(parseAddressRange),
   errorText: pick("NOT FOUND", "user", "100%", "_x_", "\\", "É", "é", "ß", "7"),
   errorsOnly: fc.constant(true as const),
+  withoutSessions: fc.constant(true as const),
 } satisfies { [F in keyof RequestLogFilter]-?: fc.Arbitrary<RequestLogFilter[F]> };
 /** A few conditions, so that rows are left. */
 const filters = fc
@@ -73,7 +75,7 @@ before(async () => {
       INSERT INTO request_logs (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
         credential_kind, duration_us, peer_address, request_id, instance_id, error_message)
       VALUES (${sql.typed(row.time, 25)}::timestamptz, gen_random_uuid(), ${row.service}, ${row.method}, ${row.protocol},
-        ${error?.[0] ?? 0}, ${row.denial}, ${subject?.[0] ?? null}, ${subject?.[1] ?? null}, 'none', ${row.durationUs},
+        ${error?.[0] ?? 0}, ${row.denial}, ${subject?.[0] ?? null}, ${subject?.[1] ?? null}, ${row.credential}, ${row.durationUs},
         ${row.peer}, 'r', gen_random_uuid(), ${error?.[1] ?? null})`;
   }
   all = (await createRequestLogStore(db).list({}, 1000)).rows;

@@ -397,6 +397,16 @@ test("only what failed is listed where only errors are asked for, whoever asks",
   assert.equal((await list({ service, errorsOnly: false, pageSize: 100 } as Filter)).length, 20);
 });
 
+test("calls of the console itself are left out where that is asked for", async () => {
+  const service = "consoled.Service";
+  await insertRows(service, 4);
+  await latchkey.sql`
+    UPDATE request_logs SET credential_kind = 'session' WHERE service = ${service} AND method <> 'Method2'`;
+  const methodsOf = (found: RequestLog[]) => found.map(({ method }) => method);
+  assert.deepEqual(methodsOf(await list({ service, withoutSessions: true })), ["Method2"]);
+  assert.equal((await list({ service })).length, 4);
+});
+
 test("a row is had by its id, by whom it is of and by staff", async () => {
   const headers = { "x-request-id": "had-by-id-0001" };
   await latchkey.as(ada.token).users.getUser({ userId: ada.userId }, { headers });

@@ -1,0 +1,88 @@
+import { useQuery } from "@connectrpc/connect-query";
+import { Link } from "@tanstack/react-router";
+import { type RequestLog, RequestLogService } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
+import { DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
+import { CodeBadge, DenialBadge } from "../../parts/badge.tsx";
+import { type Column, DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
+import { EmptyState } from "../../parts/empty-state.tsx";
+import { formatDuration } from "../../parts/format.ts";
+import { useLiveInterval } from "../../parts/live.ts";
+import { Panel } from "../../parts/panel.tsx";
+import { QueryError } from "../../parts/query-error.tsx";
+import { Time } from "../../parts/time.tsx";
+
+function columnsOf(apiKeyId: string): readonly Column<RequestLog>[] {
+  return [
+    {
+      id: "method",
+      header: "Method",
+      width: "44%",
+      cell: ({ id, service, method }) => (
+        <Link
+          to="/logs"
+          search={{ key: apiKeyId, row: id }}
+          className={`${rowLink} clip`}
+          title={`${service}/${method}`}
+        >
+          {method} <span className="dim">{service}</span>
+        </Link>
+      ),
+    },
+    {
+      id: "code",
+      header: "Code",
+      cell: ({ code, denialReason }) =>
+        denialReason === DenialReason.UNSPECIFIED ? (
+          <CodeBadge code={code} />
+        ) : (
+          <DenialBadge reason={denialReason} />
+        ),
+    },
+    {
+      id: "address",
+      header: "Address",
+      only: "wide",
+      cell: ({ peerAddress }) => <code>{peerAddress}</code>,
+    },
+    { id: "duration", header: "Duration", align: "end", cell: ({ duration }) => formatDuration(duration) },
+    { id: "time", header: "Time", align: "end", cell: ({ time }) => <Time value={time} /> },
+  ];
+}
+
+/** The last calls of one key. */
+export function RecentCalls({ apiKeyId }: { apiKeyId: string }) {
+  const { data, error, refetch } = useQuery(
+    RequestLogService.method.listRequestLogs,
+    { filter: { apiKeyId }, pageSize: 10 },
+    { refetchInterval: useLiveInterval(15_000) },
+  );
+  return (
+    <Panel
+      title="Recent calls"
+      flush
+      actions={
+        <Link to="/logs" search={{ key: apiKeyId }}>
+          All calls
+        </Link>
+      }
+    >
+      {error !== null && data === undefined ? (
+        <QueryError error={error} onRetry={() => void refetch()} />
+      ) : (
+        <DataTable
+          label="Recent calls"
+          columns={columnsOf(apiKeyId)}
+          rows={data?.requestLogs}
+          rowKey={({ id }) => id}
+          expected={10}
+          empty={
+            <EmptyState title="No calls yet">
+              Send the token with a call, in the header that the server reads it from; it appears here within
+              a second.
+            </EmptyState>
+          }
+        />
+      )}
+    </Panel>
+  );
+}

@@ -1,0 +1,92 @@
+import { Link } from "@tanstack/react-router";
+import type { ApiKey } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
+import type { RequestLog } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
+import type { User } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
+import { CredentialKind, DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
+import { CodeBadge, DenialBadge } from "../../parts/badge.tsx";
+import { type Column, rowLink } from "../../parts/data-table/data-table.tsx";
+import { formatDuration } from "../../parts/format.ts";
+import { Time } from "../../parts/time.tsx";
+import { credentialWords } from "../../parts/words.ts";
+
+export interface Names {
+  readonly keys: ReadonlyMap<string, ApiKey>;
+  readonly users: ReadonlyMap<bigint, Pick<User, "username">>;
+}
+
+/** By which key, or by what else, a call was signed in. */
+export function keyName({ apiKeyId, credentialKind }: RequestLog, { keys }: Names): string {
+  if (apiKeyId !== "") return keys.get(apiKeyId)?.name ?? `${apiKeyId.slice(0, 8)}…`;
+  return credentialKind === CredentialKind.NONE ? "None" : credentialWords[credentialKind];
+}
+
+export function logColumns(names: Names, isStaff: boolean): readonly Column<RequestLog>[] {
+  const user: Column<RequestLog> = {
+    id: "user",
+    header: "User",
+    width: "10%",
+    cell: ({ userId }) =>
+      userId === 0n ? (
+        <span className="dim">Anonymous</span>
+      ) : (
+        <span className="clip">{names.users.get(userId)?.username ?? `User ${userId}`}</span>
+      ),
+  };
+  return [
+    {
+      id: "method",
+      header: "Method",
+      width: "30%",
+      cell: ({ id, service, method }) => (
+        <Link
+          from="/logs"
+          search={(old) => ({ ...old, row: id })}
+          className={`${rowLink} clip`}
+          title={`${service}/${method}`}
+        >
+          {method} <span className="dim">{service}</span>
+        </Link>
+      ),
+    },
+    { id: "time", header: "Time", cell: ({ time }) => <Time value={time} as="clock" /> },
+    {
+      id: "code",
+      header: "Code",
+      cell: ({ code, denialReason }) =>
+        denialReason === DenialReason.UNSPECIFIED ? (
+          <CodeBadge code={code} />
+        ) : (
+          <DenialBadge reason={denialReason} />
+        ),
+    },
+    { id: "duration", header: "Duration", align: "end", cell: ({ duration }) => formatDuration(duration) },
+    {
+      id: "key",
+      header: "Key",
+      width: "14%",
+      cell: (row) => (
+        <span className={`clip ${row.apiKeyId === "" ? "dim" : ""}`} title={keyName(row, names)}>
+          {keyName(row, names)}
+        </span>
+      ),
+    },
+    ...(isStaff ? [user] : []),
+    {
+      id: "error",
+      header: "Error",
+      width: "22%",
+      only: "wide",
+      cell: ({ errorMessage }) => (
+        <span className="clip dim" title={errorMessage}>
+          {errorMessage}
+        </span>
+      ),
+    },
+    {
+      id: "address",
+      header: "Address",
+      only: "widest",
+      cell: ({ peerAddress }) => <code>{peerAddress}</code>,
+    },
+  ];
+}

@@ -1,0 +1,63 @@
+import { useMutation } from "@connectrpc/connect-query";
+import { Button, Group, Modal, Stack } from "@mantine/core";
+import { useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { UserAdminService } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
+import { errorText } from "../../parts/error-text.ts";
+import { Notice } from "../../parts/notice.tsx";
+import { notifyDone } from "../../parts/notify.ts";
+import { type UserDraft, UserFields } from "../../parts/user-fields.tsx";
+
+export function NewUserDialog({ opened, onClose }: { opened: boolean; onClose: () => void }) {
+  return (
+    <Modal opened={opened} onClose={onClose} title="Create a user">
+      <NewUserForm onClose={onClose} />
+    </Modal>
+  );
+}
+
+const blank: UserDraft = { username: "", email: "", bio: "", isStaff: false };
+
+function NewUserForm({ onClose }: { onClose: () => void }) {
+  const [draft, setDraft] = useState(blank);
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const create = useMutation(UserAdminService.method.createUser);
+
+  async function submit() {
+    const { user } = await create.mutateAsync({
+      ...draft,
+      username: draft.username.trim(),
+      email: draft.email.trim(),
+    });
+    if (user === undefined) return;
+    await client.invalidateQueries();
+    notifyDone(`${user.username} was created.`);
+    onClose();
+    await navigate({ to: "/users/$id", params: { id: String(user.id) } });
+  }
+
+  return (
+    <form
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit().catch(() => {});
+      }}
+    >
+      <Stack gap="lg">
+        <UserFields draft={draft} onChange={setDraft} />
+        {create.error !== null && <Notice tone="danger">{errorText(create.error)}</Notice>}
+        <Group justify="flex-end" gap="xs">
+          <Button variant="default" onClick={onClose}>
+            Cancel
+          </Button>
+          <Button type="submit" loading={create.isPending}>
+            Create user
+          </Button>
+        </Group>
+      </Stack>
+    </form>
+  );
+}

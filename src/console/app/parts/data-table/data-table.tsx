@@ -1,0 +1,120 @@
+/** A table of rows that the server pages and sorts; on a phone each row is a card. */
+import { Skeleton } from "@mantine/core";
+import type { ReactNode } from "react";
+import classes from "./data-table.module.css";
+import { SelectAll, type Selection, SelectRow } from "./selection.tsx";
+import { type Sort, SortHeader } from "./sort-header.tsx";
+
+export interface Column<Row> {
+  readonly id: string;
+  readonly header: string;
+  readonly cell: (row: Row) => ReactNode;
+  /** Numbers stand at the end. */
+  readonly align?: "end";
+  /** Can be sorted by; and which way first. */
+  readonly sort?: "ascending" | "descending";
+  /** CSS width; without one the column takes what its content needs. */
+  readonly width?: string;
+  /** Left out where the table is narrower than about 600 pixels ("compact"), 860 ("wide") or 1050 ("widest"). */
+  readonly only?: "compact" | "wide" | "widest";
+}
+
+interface DataTableProps<Row> {
+  /** What the table holds, for screen readers. */
+  readonly label: string;
+  readonly columns: readonly Column<Row>[];
+  /** Undefined while the first page loads. */
+  readonly rows: readonly Row[] | undefined;
+  readonly rowKey: (row: Row) => string;
+  /** Shown instead of the table when there are no rows. */
+  readonly empty: ReactNode;
+  readonly sort?: Sort | undefined;
+  readonly onSort?: (sort: Sort) => void;
+  readonly selection?: Selection<Row> | undefined;
+  /** What is shown is of the filters before; the new rows are on their way. */
+  readonly stale?: boolean;
+  /** The row that is open beside the table. */
+  readonly current?: string | undefined;
+  /** Rows that the skeleton has. */
+  readonly expected?: number;
+}
+
+/** Put on the link of a row's first cell, it makes the whole row open it. */
+export const rowLink = classes.rowLink;
+
+export function DataTable<Row>(props: DataTableProps<Row>) {
+  const {
+    label,
+    columns,
+    rows,
+    rowKey,
+    empty,
+    sort,
+    onSort,
+    selection,
+    stale = false,
+    current,
+    expected = 12,
+  } = props;
+  if (rows?.length === 0) return <div className={stale ? classes.stale : undefined}>{empty}</div>;
+  return (
+    <div className={classes.frame}>
+      <table className={classes.table} aria-label={label} aria-busy={rows === undefined || stale}>
+        <thead>
+          <tr>
+            {selection !== undefined && (
+              <th scope="col" className={classes.check}>
+                <SelectAll rows={rows ?? []} rowKey={rowKey} selection={selection} />
+              </th>
+            )}
+            {columns.map((column) => (
+              <SortHeader key={column.id} column={column} sort={sort} onSort={onSort} />
+            ))}
+          </tr>
+        </thead>
+        <tbody className={stale ? classes.stale : undefined}>
+          {rows === undefined
+            ? Array.from({ length: expected }, (_, index) => (
+                // biome-ignore lint/suspicious/noArrayIndexKey: rows that are all alike.
+                <tr key={index}>
+                  {selection !== undefined && <td className={classes.check} />}
+                  {columns.map(({ id, only }) => (
+                    <td key={id} data-only={only}>
+                      <Skeleton h={12} my={4} w={index % 3 === 0 ? "55%" : "72%"} />
+                    </td>
+                  ))}
+                </tr>
+              ))
+            : rows.map((row) => {
+                const key = rowKey(row);
+                const selected = selection?.selected.has(key);
+                return (
+                  <tr
+                    key={key}
+                    data-selected={selected || undefined}
+                    data-current={current === key || undefined}
+                  >
+                    {selection !== undefined && (
+                      <td className={classes.check}>
+                        <SelectRow row={row} rowKey={rowKey} selection={selection} />
+                      </td>
+                    )}
+                    {columns.map((column) => (
+                      <td
+                        key={column.id}
+                        data-align={column.align}
+                        data-only={column.only}
+                        data-sized={column.width !== undefined || undefined}
+                        data-label={column.header}
+                      >
+                        {column.cell(row)}
+                      </td>
+                    ))}
+                  </tr>
+                );
+              })}
+        </tbody>
+      </table>
+    </div>
+  );
+}

@@ -1,0 +1,53 @@
+import { TextInput } from "@mantine/core";
+import { useDebouncedCallback } from "@mantine/hooks";
+import { IconSearch, IconX } from "@tabler/icons-react";
+import { useEffect, useState } from "react";
+
+interface SearchFieldProps {
+  readonly label: string;
+  /** As the URL has it. */
+  readonly value: string | undefined;
+  /** Called once typing has paused. */
+  readonly onChange: (value: string | undefined) => void;
+  readonly placeholder?: string;
+  readonly className?: string | undefined;
+}
+
+/** A text filter; / moves into it. */
+export function SearchField({ label, value = "", onChange, placeholder, className }: SearchFieldProps) {
+  const [typed, setTyped] = useState(value);
+  const send = useDebouncedCallback((next: string) => onChange(next.trim() || undefined), 250);
+  // What was typed last must not lead back to a page that was left.
+  useEffect(() => () => send.cancel(), [send]);
+  // The URL changed otherwise: back, forward, filters cleared.
+  useEffect(() => setTyped((now) => (now.trim() === value ? now : value)), [value]);
+  return (
+    <TextInput
+      type="search"
+      aria-label={label}
+      placeholder={placeholder ?? label}
+      value={typed}
+      maxLength={200}
+      className={className ?? ""}
+      leftSection={<IconSearch size={15} aria-hidden />}
+      rightSection={
+        typed === "" ? undefined : (
+          <button
+            type="button"
+            aria-label="Clear the search"
+            onClick={() => {
+              setTyped("");
+              onChange(undefined);
+            }}
+          >
+            <IconX size={14} aria-hidden />
+          </button>
+        )
+      }
+      onChange={({ currentTarget }) => {
+        setTyped(currentTarget.value);
+        send(currentTarget.value);
+      }}
+    />
+  );
+}

@@ -1,0 +1,71 @@
+/** A new token, this once, with what one does with it. */
+import { Stack, Tabs } from "@mantine/core";
+import type { ApiKey } from "../../../gen/latchkey/v1/api_key_service_pb.js";
+import { MethodKind } from "../../../gen/latchkey/v1/server_service_pb.js";
+import { CodeBlock } from "./code-block.tsx";
+import { type Call, curlCommand, grpcurlCommand } from "./commands.ts";
+import { CopyButton } from "./copy-button.tsx";
+import { covers } from "./method-patterns/patterns.ts";
+import { Notice } from "./notice.tsx";
+import classes from "./token-once.module.css";
+import { useMethods } from "./use-methods.ts";
+
+interface TokenOnceProps {
+  readonly apiKey: ApiKey;
+  /** Empty where the server has told it before. */
+  readonly token: string;
+  readonly withheldReason: string;
+}
+
+export function TokenOnce({ apiKey, token, withheldReason }: TokenOnceProps) {
+  const call = useFirstCall(apiKey, token);
+  if (token === "") {
+    return (
+      <Notice tone="warning" title="The key was made, and its token is gone">
+        {withheldReason} Revoke this key and create another, or rotate it.
+      </Notice>
+    );
+  }
+  return (
+    <Stack gap="md">
+      <div className={classes.token}>
+        <code data-testid="token">{token}</code>
+        <CopyButton value={token} label="Copy the token">
+          Copy
+        </CopyButton>
+      </div>
+      <Notice tone="warning">Copy it now. It is not stored, and nobody can show it again.</Notice>
+      {call !== undefined && (
+        <Tabs defaultValue="curl">
+          <Tabs.List>
+            <Tabs.Tab value="curl">curl</Tabs.Tab>
+            <Tabs.Tab value="grpcurl">grpcurl</Tabs.Tab>
+          </Tabs.List>
+          <Tabs.Panel value="curl" pt="sm">
+            <CodeBlock code={curlCommand(call)} label="curl command" />
+          </Tabs.Panel>
+          <Tabs.Panel value="grpcurl" pt="sm">
+            <CodeBlock code={grpcurlCommand(call)} label="grpcurl command" />
+          </Tabs.Panel>
+        </Tabs>
+      )}
+    </Stack>
+  );
+}
+
+/** A call that the key may make: of its own methods the first, else the one that tells who calls. */
+function useFirstCall({ allowedMethods }: ApiKey, token: string): Call | undefined {
+  const { data } = useMethods();
+  if (data === undefined) return undefined;
+  const patterns = allowedMethods.length === 0 ? ["latchkey.v1.SessionService/GetSession"] : allowedMethods;
+  for (const { name: service, methods } of data.services) {
+    const method = methods.find(
+      ({ name, kind }) =>
+        kind === MethodKind.UNARY && patterns.some((pattern) => covers(pattern, `${service}/${name}`)),
+    );
+    if (method !== undefined) {
+      return { service, method: method.name, json: "{}", header: data.apiKeyHeader, token };
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,303 @@
+/** Keys in the console: made, found, changed, rotated and ended; and what clients then get. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import type { Browser } from "playwright-core";
+import { ApiKeyType } from "../../../src/gen/latchkey/v1/api_key_service_pb.js";
+import { noteSecret } from "../../harness/secrets.ts";
+import { createUserAndKey, startServer, type TestServer } from "../../harness/server.ts";
+import { until } from "../../harness/until.ts";
+import { launchChromium, openPerson, type Person } from "./chromium.ts";
+
+let browser: Browser;
+let latchkey: TestServer;
+let person: Person;
+
+before(async () => {
+  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
+});
+after(async () => {
+  await browser?.close();
+  await latchkey?.close();
+});
+beforeEach(async () => {
+  person = await openPerson(browser, latchkey.url);
+  await person.open("");
+  await person.signIn();
+});
+afterEach(async () => {
+  await person?.close();
+});
+
+/** What grpc-js gets for api.users.UserService/GetUser of user 1. */
+async function getUserOverGrpc(token: string): Promise<status> {
+  const client = new Client(`127.0.0.1:${latchkey.port}`, credentials.createInsecure());
+  const metadata = new Metadata();
+  metadata.set("x-api-key", token);
+  try {
+    return await new Promise((resolve) => {
+      client.makeUnaryRequest(
+        "/api.users.UserService/GetUser",
+        () => Buffer.from([8, 1]),
+        (bytes) => bytes,
+        {},
+        metadata,
+        (error: ServiceError | null) => resolve(error?.code ?? status.OK),
+      );
+    });
+  } finally {
+    client.close();
+  }
+}
+
+async function shownToken(): Promise<string> {
+  return noteSecret((await person.page.getByTestId("token").textContent()) ?? "");
+}
+
+test("a key that is created works from grpc-js, as far as it was allowed, and its token is shown once", async () => {
+  const { page } = person;
+  const { userId } = await createUserAndKey(latchkey.asStaff, "webhooks");
+  await page.getByRole("link", { name: "API keys" }).click();
+  await page.getByRole("main").getByRole("link", { name: "Create API key" }).click();
+  await page.getByLabel("Name").fill("partner webhook");
+  await page.getByRole("combobox", { name: "User" }).fill("webhooks");
+  await page.getByRole("option", { name: "webhooks" }).click();
+  await page.getByRole("combobox", { name: "Type" }).click();
+  await page.getByRole("option", { name: "Webhook" }).click();
+  await page.getByRole("radio", { name: "30 days" }).check();
+  await page.getByRole("radio", { name: "Only these" }).check();
+  await page.getByRole("checkbox", { name: "api.users.UserService/GetUser" }).check();
+  await page.getByRole("combobox", { name: "Allowed addresses" }).fill("127.0.0.0/8");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Create API key" }).click();
+  await page.getByRole("heading", { name: "“partner webhook” is ready" }).waitFor();
+
+  const token = await shownToken();
+  await page.getByRole("button", { name: "Copy the token" }).click();
+  assert.equal(await page.evaluate("navigator.clipboard.readText()"), token);
+  const command = await page.getByLabel("curl command", { exact: true }).textContent();
+  assert.ok(
+    command?.includes(`-H 'x-api-key: ${token}'`) && command.includes("UserService/GetUser"),
+    command ?? "",
+  );
+  await page.getByRole("tab", { name: "grpcurl" }).click();
+  await page.getByText(/grpcurl -plaintext/).waitFor();
+
+  assert.equal(await getUserOverGrpc(token), status.OK);
+  const refused = latchkey.as(token).users.updateProfile({ bio: "" });
+  await assert.rejects(refused, /may not call this method/);
+
+  await page.getByRole("link", { name: /to the key/ }).click();
+  await page.getByRole("heading", { name: "partner webhook" }).waitFor();
+  await page.getByText("api.users.UserService/GetUser", { exact: true }).waitFor();
+  const id = page.url().split("/").at(-1) ?? "";
+  const { apiKey } = await latchkey.asStaff.keys.getApiKey({ id });
+  assert.equal(apiKey?.userId, userId);
+  assert.equal(apiKey.type, ApiKeyType.WEBHOOK);
+  assert.deepEqual(apiKey.allowedMethods, ["api.users.UserService/GetUser"]);
+  assert.deepEqual(apiKey.allowedAddresses, ["127.0.0.0/8"]);
+  const days = (Number(apiKey.expiresAt?.seconds) - Date.now() / 1000) / 86_400;
+  assert.ok(days > 29.9 && days <= 30, `${days} days`);
+
+  // There is no way back to the token.
+  for (const go of [() => page.goBack(), () => page.goForward(), () => page.reload()]) {
+    await go();
+    await page.waitForLoadState("networkidle");
+    assert.ok(!(await page.content()).includes(token));
+  }
+  person.assertNothingOdd();
+});
+
+test("a form that is not ready says what is missing, and what the server refuses", async () => {
+  const { page } = person;
+  await person.open("/keys/new");
+  await page.getByRole("button", { name: "Create API key" }).click();
+  await page.getByText("Give the key a name that tells what it is for.").waitFor();
+  await page.waitForFunction(`document.activeElement?.getAttribute("aria-invalid") === "true"`);
+  await page.getByLabel("Name").fill("nowhere");
+  await page.getByRole("combobox", { name: "Allowed addresses" }).fill("300.0.0.1");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Create API key" }).click();
+  await page
+    .getByRole("alert")
+    .getByText(/300\.0\.0\.1/)
+    .waitFor();
+  assert.equal(await page.getByLabel("Name").inputValue(), "nowhere");
+  person.assertNothingOdd();
+});
+
+test("the listing is searched, filtered, sorted and paged, all in the address", async () => {
+  const { page } = person;
+  const { userId } = await createUserAndKey(latchkey.asStaff, "collector");
+  for (let n = 0; n < 60; n++) {
+    const name = `item ${String(n).padStart(2, "0")}`;
+    await latchkey.asStaff.keys.createApiKey({
+      userId,
+      name,
+      type: n % 2 ? ApiKeyType.CLI : ApiKeyType.SERVICE,
+    });
+  }
+  const names = () =>
+    page.getByRole("table", { name: "API keys" }).locator("tbody td:nth-child(2)").allTextContents();
+  const shows = (first: string, count: number) =>
+    until(names, (found) => found[0] === first && found.length === count);
+
+  await person.open("/keys");
+  await page.getByRole("searchbox", { name: "Search keys" }).fill("item");
+  await page.waitForURL(/q=item/);
+  await shows("item 59", 50);
+  await page.getByRole("button", { name: "Name" }).click();
+  await page.waitForURL(/sort=name&dir=asc/);
+  await shows("item 00", 50);
+  await page.getByRole("button", { name: "Next page" }).click();
+  await page.waitForURL(/page=/);
+  await shows("item 50", 10);
+  const shared = page.url();
+  await page.getByRole("button", { name: "Previous page" }).click();
+  await shows("item 00", 50);
+  await page.goto(shared);
+  await shows("item 50", 10);
+  await page.getByRole("combobox", { name: "Type" }).click();
+  await page.getByRole("option", { name: "CLI" }).click();
+  await page.waitForURL(/type=cli/);
+  await shows("item 01", 30);
+  await page.getByRole("link", { name: /Revoked/ }).click();
+  await page.getByText("No key matches").waitFor();
+  await page.getByRole("button", { name: "Clear filters" }).last().click();
+  await shows("item 00", 50);
+  person.assertNothingOdd();
+});
+
+test("a key is rotated with a grace period: both tokens work and both keys' traffic is shown, until the old one is ended", async () => {
+  const { page } = person;
+  const { userId, apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "rotating");
+  await person.open(`/keys/${apiKeyId}`);
+  await page.getByRole("button", { name: "Rotate" }).click();
+  await page.getByRole("dialog").getByRole("radio", { name: "1 hour" }).check();
+  await page.getByRole("dialog").getByRole("button", { name: "Rotate" }).click();
+  const newToken = await shownToken();
+  await page.getByRole("button", { name: /to the new key/ }).click();
+  assert.deepEqual([await getUserOverGrpc(token), await getUserOverGrpc(newToken)], [status.OK, status.OK]);
+
+  const rotation = page.getByRole("region", { name: "Rotation" });
+  await rotation.getByText(/The key before this one was replaced/).waitFor();
+  await rotation.getByRole("img", { name: /of the old key/ }).waitFor();
+  await rotation.getByRole("img", { name: /of the new key/ }).waitFor();
+
+  await rotation
+    .getByRole("heading", { name: /Old key/ })
+    .getByRole("link")
+    .click();
+  await page.waitForURL(new RegExp(apiKeyId));
+  await page.getByText(/some client has not switched yet/).waitFor();
+  await page.getByRole("button", { name: "End the old key now" }).click();
+  await page
+    .getByRole("dialog")
+    .getByText(/requests? in the last 24 hours/)
+    .waitFor();
+  await page.getByRole("combobox", { name: "Reason" }).click();
+  await page.getByRole("option", { name: /Rotated/ }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke key" }).click();
+  await page.getByText("Revoked: 1 key.").waitFor();
+  await until(
+    () => getUserOverGrpc(token),
+    (code) => code === status.UNAUTHENTICATED,
+  );
+  assert.equal(await getUserOverGrpc(newToken), status.OK);
+  await page.getByText(/has ended: the rotation is complete/).waitFor();
+  assert.ok(userId > 0n);
+  person.assertNothingOdd();
+});
+
+test("revoking the key that others are signed in with ends their sessions and open streams", async () => {
+  const { page } = person;
+  const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "leaver");
+  const leaver = await openPerson(browser, latchkey.url);
+  try {
+    await leaver.signIn(token);
+    await person.open(`/keys/${apiKeyId}`);
+    await page.getByRole("button", { name: "Revoke" }).click();
+    await page.getByLabel("Note").fill("left the company");
+    await page.getByRole("dialog").getByRole("button", { name: "Revoke key" }).click();
+    await page.getByText("left the company").waitFor();
+    await leaver.page.getByRole("link", { name: "API keys" }).click();
+    await leaver.page.getByRole("dialog", { name: "Your session has ended" }).waitFor();
+    await until(
+      () => getUserOverGrpc(token),
+      (code) => code === status.UNAUTHENTICATED,
+    );
+  } finally {
+    await leaver.close();
+  }
+  person.assertNothingOdd();
+});
+
+test("several keys are revoked at once, with one reason", async () => {
+  const { page } = person;
+  const { userId, token } = await createUserAndKey(latchkey.asStaff, "bulk");
+  for (const name of ["bulk one", "bulk two"]) await latchkey.asStaff.keys.createApiKey({ userId, name });
+  await person.open("/keys?q=bulk");
+  await page.getByRole("checkbox", { name: "Select bulk one" }).check();
+  await page.getByRole("checkbox", { name: "Select key of bulk" }).check();
+  await page.getByRole("button", { name: "Revoke 2 keys" }).click();
+  const dialog = page.getByRole("dialog", { name: "Revoke 2 keys?" });
+  await dialog.getByRole("combobox", { name: "Reason" }).click();
+  await page.getByRole("option", { name: /Unused/ }).click();
+  await dialog.getByRole("button", { name: "Revoke 2 keys" }).click();
+  await page.getByText("Revoked: 2 keys.").waitFor();
+  const { apiKeys } = await latchkey.asStaff.keys.listApiKeys({ userId });
+  assert.deepEqual(
+    apiKeys.map(({ name, revokedAt }) => [name, revokedAt !== undefined]),
+    [
+      ["bulk two", false],
+      ["bulk one", true],
+      ["key of bulk", true],
+    ],
+  );
+  await until(
+    () => getUserOverGrpc(token),
+    (code) => code === status.UNAUTHENTICATED,
+  );
+  person.assertNothingOdd();
+});
+
+test("only what was changed of a key is changed", async () => {
+  const { page } = person;
+  const { apiKeyId } = await createUserAndKey(latchkey.asStaff, "editor");
+  await person.open(`/keys/${apiKeyId}/edit`);
+  await page.getByRole("radio", { name: "Only these" }).check();
+  await page.getByLabel("Add a pattern").fill("billing.v1.*");
+  await page.getByLabel("Add a pattern").press("Enter");
+  // Somebody else renames it meanwhile.
+  await latchkey.asStaff.keys.updateApiKey({
+    apiKey: { id: apiKeyId, name: "renamed" },
+    updateMask: { paths: ["name"] },
+  });
+  await page.getByRole("button", { name: "Save changes" }).click();
+  await page.getByRole("heading", { name: "renamed" }).waitFor();
+  const { apiKey } = await latchkey.asStaff.keys.getApiKey({ id: apiKeyId });
+  assert.deepEqual([apiKey?.name, apiKey?.allowedMethods], ["renamed", ["billing.v1.*"]]);
+  person.assertNothingOdd();
+});
+
+test("keys are reached and made with the keyboard alone", async () => {
+  const { page } = person;
+  await person.open("");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  await page.keyboard.press("g");
+  await page.keyboard.press("k");
+  await page.getByRole("heading", { name: "API keys" }).waitFor();
+  await page.keyboard.press("/");
+  await page.keyboard.type("of");
+  await page.waitForURL(/q=of/);
+  await page.keyboard.press("Escape");
+  await page.evaluate("document.activeElement.blur()");
+  await page.keyboard.press("c");
+  await page.getByRole("heading", { name: "Create an API key" }).waitFor();
+  await page.getByLabel("Name").focus();
+  await page.keyboard.type("by hand");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "“by hand” is ready" }).waitFor();
+  await shownToken();
+  person.assertNothingOdd();
+});
