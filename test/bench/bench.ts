@@ -8,21 +8,49 @@
  * folder) and this process share the others. Exits with 1 where an answer or a count is wrong.
  * Needs Linux, taskset and h2load.
  */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
 import { urlOf } from "../../src/db/open.ts";
 import { databaseUrl, openSql } from "../harness/postgres.ts";
-import { type BenchOptions, help, readOptions } from "./bench-options.ts";
+import { type BenchOptions, help, readOptions, type Section } from "./bench-options.ts";
+import { measureColdStart } from "./cold-start.ts";
+import { createCommitTime } from "./commit-time.ts";
 import { say } from "./database.ts";
 import { compileEcho } from "./echo.ts";
-import { measureLoad } from "./load-rounds.ts";
+import { measureIdleConnections } from "./idle-connections.ts";
+import { measureIngest } from "./ingest.ts";
+import { measureThroughput, type SectionContext } from "./load-rounds.ts";
 import { loadTables } from "./load-tables.ts";
 import { checkTools, choosePlaces, describeMachine, pinSelf } from "./machine.ts";
-import type { Surroundings } from "./peer-process.ts";
 import { peers } from "./peers.ts";
 import { createResults } from "./results.ts";
+import { measureTail } from "./tail-latency.ts";
+import { findTargets, isMet, targetTable } from "./targets.ts";
+import { measureVerdicts } from "./verdict-rounds.ts";
+
+/** Each measures into the results, and returns its tables. */
+const measureSection: Readonly<Record<Section, (context: SectionContext) => Promise<string>>> = {
+  async grpc(context) {
+    const commits = await createCommitTime(context);
+    try {
+      await measureThroughput(context, "grpc", commits.measure);
+    } finally {
+      await commits.close();
+    }
+    return loadTables("grpc", context.peers, context.results);
+  },
+  async json(context) {
+    await measureThroughput(context, "json");
+    return loadTables("json", context.peers, context.results);
+  },
+  p99: measureTail,
+  verdicts: measureVerdicts,
+  ingest: measureIngest,
+  memory: measureIdleConnections,
+  start: measureColdStart,
+};
 
 try {
   const options = readOptions(process.argv.slice(2));
@@ -38,43 +66,68 @@ async function bench(options: BenchOptions): Promise<void> {
   const places = choosePlaces();
   pinSelf(places);
   const machine = describeMachine(places);
+  const profileDir = options.profileDir === undefined ? undefined : resolve(options.profileDir);
+  if (profileDir !== undefined) mkdirSync(profileDir, { recursive: true });
   say(JSON.stringify(machine, null, 2));
 
   const directory = mkdtempSync(join(tmpdir(), "latchkey-bench-"));
   // As root, the database runs as another user, who must come through: else its data would lie elsewhere.
   chmodSync(directory, 0o711);
   const embedded = await startEmbeddedPostgres({ dataDir: join(directory, "data") });
-  const results = createResults();
-  const tables: string[] = [];
-  try {
-    const surroundings: Surroundings = {
-      ...{ places, directory, image: compileEcho() },
-      createDatabase: createDatabases(urlOf(embedded)),
-    };
-    for (const protocol of options.only) {
-      const measured = peers.filter(
-        (peer) => options.peers.includes(peer.id) && peer.protocols.includes(protocol),
-      );
-      await measureLoad({ ...options, protocol, peers: measured, surroundings, results, say });
-      tables.push(loadTables(protocol, measured, results));
-      say(`\n${tables.at(-1)}\n`);
-    }
-  } finally {
+  const cleanUp = async () => {
     await embedded.stop();
     rmSync(directory, { recursive: true, force: true });
+  };
+  // What else it started ends with it.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => cleanUp().finally(() => process.exit(1)));
   }
-  const written = { machine, options, measurements: results.measurements };
+  const databases = createDatabases(urlOf(embedded));
+  const results = createResults();
+  const began = performance.now();
+  try {
+    const surroundings = {
+      ...{ places, directory, profileDir, image: compileEcho(), createDatabase: databases.create },
+    };
+    const context: SectionContext = {
+      ...{ ...options, peers: peers.filter(({ id }) => options.peers.includes(id)) },
+      ...{ surroundings, results, say },
+    };
+    for (const section of options.only) {
+      const tables = await measureSection[section](context);
+      // What they wrote would be vacuumed while others are measured.
+      await databases.drop();
+      say(`\n${tables}\n`);
+    }
+  } finally {
+    await cleanUp();
+  }
+  const targets = findTargets(results, options.keys);
+  say(`${targetTable(targets)}\n`);
+  const seconds = Math.round((performance.now() - began) / 1000);
+  const written = { at: new Date(), machine, options, seconds, targets, measurements: results.measurements };
   writeFileSync(options.json, `${JSON.stringify(written, null, 2)}\n`);
-  say(`All rounds are in ${options.json}.`);
+  say(`After ${seconds} s. All rounds are in ${options.json}.`);
+  if (options.strictTargets && targets.some((target) => isMet(target) === false)) process.exitCode = 1;
 }
 
-function createDatabases(url: string): () => Promise<string> {
-  let n = 0;
-  return async () => {
-    const name = `bench_${++n}`;
+/** Makes databases, and drops those that it made. */
+function createDatabases(url: string) {
+  let made = 0;
+  let dropped = 0;
+  const run = async (statement: (n: number) => string, n: number) => {
     const sql = openSql(url);
-    await sql.unsafe(`CREATE DATABASE ${name}`);
+    await sql.unsafe(statement(n));
     await sql.end();
-    return databaseUrl(url, name);
+  };
+  return {
+    async create() {
+      const n = ++made;
+      await run((n) => `CREATE DATABASE bench_${n}`, n);
+      return databaseUrl(url, `bench_${n}`);
+    },
+    async drop() {
+      while (dropped < made) await run((n) => `DROP DATABASE bench_${n}`, ++dropped);
+    },
   };
 }

@@ -10,7 +10,8 @@ import { figure, table } from "./table.ts";
 const fullShare = 0.97;
 
 /** Tables of one protocol: calls a second, their ratios to some peers, and latencies. */
-export function loadTables(protocol: Protocol, peers: readonly Peer[], results: Results): string {
+export function loadTables(protocol: Protocol, all: readonly Peer[], results: Results): string {
+  const peers = all.filter(({ protocols }) => protocols.includes(protocol));
   const columns = shapes[protocol];
   const which = (peer: Peer, shape: Shape, value: string) => ({
     ...{ section: protocol, subject: peer.id, variant: shape.id, value },

@@ -1,0 +1,104 @@
+/** A peer under load: each load between two calls of a true client, its answers tallied, its processor watched. */
+
+import type { Protocol } from "./echo.ts";
+import { runLoad } from "./h2load.ts";
+import { type Places, processorTimes, processS } from "./machine.ts";
+import { type PeerProcess, type Surroundings, startPeer } from "./peer-process.ts";
+import type { Peer } from "./peers.ts";
+import type { Shape } from "./shapes.ts";
+import { createTally } from "./tally.ts";
+
+export interface PeerLoad {
+  readonly shape: Shape;
+  /** Rounded up, so that each connection has as many, and at least as many as it may have at once. */
+  readonly requests: number;
+  /** Calls a second; undefined: as many as are answered. */
+  readonly perS?: number;
+  readonly timeoutS: number;
+}
+
+export interface LoadValues extends Record<string, number> {
+  /** Calls answered ok a second. */
+  perS: number;
+  ok: number;
+  /** Calls answered otherwise, or not at all. */
+  failed: number;
+  p50Ms: number;
+  p99Ms: number;
+  /** Calls answered ok a second of the peer's own processor time: whoever else is there takes nothing from it. */
+  perServerS: number;
+  /** Of the server's processor: what the peer took of it, and all others. */
+  serverShare: number;
+  othersShare: number;
+  /** Of the load's processors: how busy they were. */
+  loadShare: number;
+}
+
+export interface MeasuredPeer {
+  readonly peer: Peer;
+  readonly process: PeerProcess;
+  /** Rejects where a client gets a wrong answer before or after. */
+  load(load: PeerLoad): Promise<LoadValues>;
+  /** To be called when its process is closed: rejects where it counted something else than it answered. */
+  check(): Promise<void>;
+}
+
+/** Starts a peer to be measured. */
+export async function measuredPeer(
+  peer: Peer,
+  protocol: Protocol,
+  surroundings: Surroundings,
+): Promise<MeasuredPeer> {
+  const process = await startPeer(peer, protocol, surroundings);
+  const tally = createTally();
+
+  async function verify(): Promise<void> {
+    try {
+      await process.verify();
+    } catch (error) {
+      const what = error instanceof Error ? error.message : error;
+      throw new Error(`${peer.id} (${protocol}) gives a client a wrong answer: ${what}`);
+    }
+    tally.add({ ok: 1, begun: 1 });
+  }
+
+  return {
+    peer,
+    process,
+    async load({ shape, requests, ...load }) {
+      await verify();
+      const { connections, streams } = shape;
+      const each = Math.max(streams, Math.ceil(requests / connections));
+      const before = look(process.pid, surroundings.places);
+      const began = performance.now();
+      const result = await runLoad(
+        {
+          ...{ protocol, url: process.url, token: process.token, connections, streams },
+          ...{ requests: each * connections, ...load },
+        },
+        surroundings.directory,
+      );
+      const seconds = (performance.now() - began) / 1000;
+      const after = look(process.pid, surroundings.places);
+      tally.add(result);
+      await verify();
+      const ownS = after.ownS - before.ownS;
+      return {
+        ...{ perS: result.ok / result.seconds, ok: result.ok, failed: result.failed },
+        ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms, perServerS: result.ok / ownS },
+        serverShare: ownS / seconds,
+        othersShare: (after.serverS - before.serverS - ownS) / seconds,
+        loadShare: (after.load.busyS - before.load.busyS) / (after.load.totalS - before.load.totalS),
+      };
+    },
+    check: () => tally.check(process),
+  };
+}
+
+function look(pid: number, places: Places) {
+  return {
+    ownS: processS(pid),
+    serverS: processorTimes(places.server).busyS,
+    load: processorTimes(places.load),
+  };
+}
