@@ -29,7 +29,7 @@ and the database on the others. Prints tables of medians and ratios and writes a
 
 Options
   --rounds N         rounds that count, default 7
-  --seconds N        seconds of load for each peer, shape and round, default 1.5
+  --seconds N        seconds of load for each peer, shape and round, default 1.2
   --keys N           the most keys for which verdicts are measured, default 1000000
   --only LIST        sections, separated by commas: ${sections.join(", ")}
   --peers LIST       peers, separated by commas: ${peers.map(({ id }) => id).join(", ")}
@@ -46,7 +46,7 @@ export function readOptions(args: string[]): BenchOptions | undefined {
     args,
     options: {
       rounds: { type: "string", default: "7" },
-      seconds: { type: "string", default: "1.5" },
+      seconds: { type: "string", default: "1.2" },
       only: { type: "string", default: sections.join(",") },
       peers: { type: "string", default: peers.map(({ id }) => id).join(",") },
       keys: { type: "string", default: "1000000" },

@@ -1,7 +1,7 @@
 /**
  * Measures Latchkey against its peers, in one run:
  *
- *   npm run bench -- [--rounds 7] [--seconds 1.5] [--only grpc,json] [--peers …] [--json bench.json]
+ *   npm run bench -- [--rounds 7] [--seconds 1.2] [--only grpc,json] [--peers …] [--json bench.json]
  *
  * Rounds alternate between the peers, so that what else happens on the machine meets all of them.
  * Each peer is a process on the first processor; the load, the database (an embedded one in a new

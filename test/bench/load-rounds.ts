@@ -97,7 +97,7 @@ export function saturating(one: MeasuredPeer, seconds: number): (shape: Shape) =
     // From nothing: the first ones are slow, and say little of those that follow.
     if (!perS.has(shape.id)) {
       await load(shape, 0);
-      await load(shape, ((perS.get(shape.id) ?? 0) * seconds) / 3);
+      return load(shape, ((perS.get(shape.id) ?? 0) * seconds) / 3);
     }
     return load(shape, (perS.get(shape.id) ?? 0) * seconds);
   };

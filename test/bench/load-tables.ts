@@ -8,6 +8,8 @@ import { figure, table } from "./table.ts";
 
 /** Above this, it is the load that could do no more. */
 const fullShare = 0.97;
+/** A peer that answers nobody for longer after a load shows it. */
+const silentMs = 1000;
 
 /** Tables of one protocol: calls a second, their ratios to some peers, and latencies. */
 export function loadTables(protocol: Protocol, all: readonly Peer[], results: Results): string {
@@ -25,6 +27,7 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
     const unanswered = median("failed") / (median("failed") + median("ok"));
     const marks = [
       unanswered > 0 ? ` (${figure(unanswered * 100)} % not answered ok)` : "",
+      median("silentMs") > silentMs ? ` (and silent for ${figure(median("silentMs") / 1000)} s)` : "",
       median("loadShare") > fullShare ? "*" : "",
     ];
     return figure(median("perS")) + marks.join("");

@@ -27,6 +27,8 @@ export interface LoadValues extends Record<string, number> {
   p99Ms: number;
   /** Calls answered ok a second of the peer's own processor time: whoever else is there takes nothing from it. */
   perServerS: number;
+  /** Milliseconds until it answered a client after the load. */
+  silentMs: number;
   /** Of the server's processor: what the peer took of it, and all others. */
   serverShare: number;
   othersShare: number;
@@ -52,7 +54,9 @@ export async function measuredPeer(
   const process = await startPeer(peer, protocol, surroundings);
   const tally = createTally();
 
-  async function verify(): Promise<void> {
+  /** Returns the milliseconds that it took. */
+  async function verify(): Promise<number> {
+    const began = performance.now();
     try {
       await process.verify();
     } catch (error) {
@@ -60,6 +64,7 @@ export async function measuredPeer(
       throw new Error(`${peer.id} (${protocol}) gives a client a wrong answer: ${what}`);
     }
     tally.add({ ok: 1, begun: 1 });
+    return performance.now() - began;
   }
 
   return {
@@ -81,11 +86,11 @@ export async function measuredPeer(
       const seconds = (performance.now() - began) / 1000;
       const after = look(process.pid, surroundings.places);
       tally.add(result);
-      await verify();
+      const silentMs = await verify();
       const ownS = after.ownS - before.ownS;
       return {
         ...{ perS: result.ok / result.seconds, ok: result.ok, failed: result.failed },
-        ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms, perServerS: result.ok / ownS },
+        ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms, perServerS: result.ok / ownS, silentMs },
         serverShare: ownS / seconds,
         othersShare: (after.serverS - before.serverS - ownS) / seconds,
         loadShare: (after.load.busyS - before.load.busyS) / (after.load.totalS - before.load.totalS),

@@ -86,7 +86,7 @@ test("the command line refuses what it does not know, and says what there is", (
   const options = readOptions(["--rounds", "3", "--only", "grpc,start", "--peers", "stock,batched"]);
   assert.deepEqual(
     [options?.rounds, options?.only, options?.peers, options?.seconds],
-    [3, ["grpc", "start"], ["stock", "batched"], 1.5],
+    [3, ["grpc", "start"], ["stock", "batched"], 1.2],
   );
   assert.equal(readOptions(["--help"]), undefined);
   for (const [args, message] of [
