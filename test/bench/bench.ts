@@ -11,9 +11,6 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
-import { urlOf } from "../../src/db/open.ts";
-import { databaseUrl, openSql } from "../harness/postgres.ts";
 import { type BenchOptions, help, readOptions, type Section } from "./bench-options.ts";
 import { measureColdStart } from "./cold-start.ts";
 import { createCommitTime } from "./commit-time.ts";
@@ -26,6 +23,7 @@ import { loadTables } from "./load-tables.ts";
 import { checkTools, choosePlaces, describeMachine, pinSelf } from "./machine.ts";
 import { peers } from "./peers.ts";
 import { createResults } from "./results.ts";
+import { startScratchPostgres } from "./scratch-postgres.ts";
 import { measureTail } from "./tail-latency.ts";
 import { findTargets, isMet, targetTable } from "./targets.ts";
 import { measureVerdicts } from "./verdict-rounds.ts";
@@ -73,21 +71,20 @@ async function bench(options: BenchOptions): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "latchkey-bench-"));
   // As root, the database runs as another user, who must come through: else its data would lie elsewhere.
   chmodSync(directory, 0o711);
-  const embedded = await startEmbeddedPostgres({ dataDir: join(directory, "data") });
+  const postgres = await startScratchPostgres(join(directory, "data"));
   const cleanUp = async () => {
-    await embedded.stop();
+    await postgres.stop();
     rmSync(directory, { recursive: true, force: true });
   };
   // What else it started ends with it.
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => cleanUp().finally(() => process.exit(1)));
   }
-  const databases = createDatabases(urlOf(embedded));
   const results = createResults();
   const began = performance.now();
   try {
     const surroundings = {
-      ...{ places, directory, profileDir, image: compileEcho(), createDatabase: databases.create },
+      ...{ places, directory, profileDir, image: compileEcho(), createDatabase: postgres.create },
     };
     const context: SectionContext = {
       ...{ ...options, peers: peers.filter(({ id }) => options.peers.includes(id)) },
@@ -96,7 +93,7 @@ async function bench(options: BenchOptions): Promise<void> {
     for (const section of options.only) {
       const tables = await measureSection[section](context);
       // What they wrote would be vacuumed while others are measured.
-      await databases.drop();
+      await postgres.drop();
       say(`\n${tables}\n`);
     }
   } finally {
@@ -109,25 +106,4 @@ async function bench(options: BenchOptions): Promise<void> {
   writeFileSync(options.json, `${JSON.stringify(written, null, 2)}\n`);
   say(`After ${seconds} s. All rounds are in ${options.json}.`);
   if (options.strictTargets && targets.some((target) => isMet(target) === false)) process.exitCode = 1;
-}
-
-/** Makes databases, and drops those that it made. */
-function createDatabases(url: string) {
-  let made = 0;
-  let dropped = 0;
-  const run = async (statement: (n: number) => string, n: number) => {
-    const sql = openSql(url);
-    await sql.unsafe(statement(n));
-    await sql.end();
-  };
-  return {
-    async create() {
-      const n = ++made;
-      await run((n) => `CREATE DATABASE bench_${n}`, n);
-      return databaseUrl(url, `bench_${n}`);
-    },
-    async drop() {
-      while (dropped < made) await run((n) => `DROP DATABASE bench_${n}`, ++dropped);
-    },
-  };
 }

@@ -1,7 +1,7 @@
 /** What h2load says is read as it means it. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answeredOk, argumentsOf, parseLog, parseSummary } from "./h2load.ts";
+import { answeredOk, argumentsFor, parseLog, parseSummary, poisson } from "./h2load.ts";
 
 const head = `starting benchmark...
 spawning thread #0: 10 total client(s). 20000 total requests
@@ -93,22 +93,21 @@ test("a log tells latencies, and the time from the first call to the last answer
 });
 
 test("all peers get the same request: protocols differ in their headers alone", () => {
-  const load = {
-    url: "http://127.0.0.1:1",
-    token: "t",
-    connections: 10,
-    streams: 4,
-    requests: 100,
-    timeoutS: 5,
-  };
-  const grpc = argumentsOf({ ...load, protocol: "grpc" }, "body", "log");
-  assert.deepEqual(grpc, [
-    ...["-n", "100", "-c", "10", "-m", "4", "-T", "5", "-d", "body", "--log-file", "log"],
+  const target = { url: "http://127.0.0.1:1", token: "t" };
+  assert.deepEqual(argumentsFor({ ...target, protocol: "grpc" }, "body", "log"), [
+    ...["-d", "body", "--log-file", "log"],
     ...["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "x-api-key: t"],
-    "http://127.0.0.1:1/bench.v1.EchoService/Echo",
   ]);
-  const json = argumentsOf({ ...load, protocol: "json", perS: 500 }, "body", "log");
+  const json = argumentsFor({ ...target, protocol: "json" }, "body", "log");
   assert.ok(json.includes("--h1") && json.includes("content-type: application/json"));
-  // h2load wants to know of each connection.
-  assert.equal(json[json.indexOf("--rps") + 1], "50");
+});
+
+test("calls of an open loop come at random, in order, so many a second", () => {
+  const schedule = poisson(1000, 20);
+  assert.ok(Math.abs(schedule.length / 20_000 - 1) < 0.05, `${schedule.length} calls in 20 s`);
+  assert.deepEqual(schedule, schedule.toSorted());
+  assert.ok((schedule.at(-1) ?? 0) <= 20_000);
+  // Of arrivals that know nothing of each other, one in e gaps is longer than the mean.
+  const long = schedule.filter((atMs, i) => atMs - (schedule[i - 1] ?? 0) > 1).length;
+  assert.ok(Math.abs(long / schedule.length - 1 / Math.E) < 0.02, `${long} gaps of ${schedule.length}`);
 });

@@ -1,6 +1,7 @@
 /** Peers under load, in rounds that alternate between them. */
 import { closeChildren } from "./child.ts";
 import type { Protocol } from "./echo.ts";
+import { runLoad } from "./h2load.ts";
 import { type LoadValues, type MeasuredPeer, measuredPeer } from "./measured-peer.ts";
 import type { Surroundings } from "./peer-process.ts";
 import type { Peer } from "./peers.ts";
@@ -60,7 +61,7 @@ export async function measureThroughput(
   const { rounds, results, say } = context;
   const peers = context.peers.filter((peer) => peer.protocols.includes(protocol));
   await withPeers(peers, protocol, context.surroundings, async (measured) => {
-    const loads = new Map(measured.map((one) => [one, saturating(one, context.seconds)]));
+    const loads = new Map(measured.map((one) => [one, saturating(one, context)]));
     // Round 0 compiles.
     for (let round = 0; round <= rounds; round++) {
       for (const shape of shapes[protocol]) {
@@ -84,23 +85,37 @@ export async function measureThroughput(
  * Loads a peer for about so many seconds with all that it can answer: as many calls as it answered
  * in that time when it was last asked.
  */
-export function saturating(one: MeasuredPeer, seconds: number): (shape: Shape) => Promise<LoadValues> {
+export function saturating(
+  one: MeasuredPeer,
+  { seconds, surroundings }: Pick<SectionContext, "seconds" | "surroundings">,
+): (shape: Shape) => Promise<LoadValues> {
   const perS = new Map<string, number>();
-  const timeoutS = Math.ceil(seconds * 2) + 4;
-  const load = async (shape: Shape, requests: number) => {
-    const values = await one.load({ shape, requests, timeoutS });
+  const timeoutS = timeoutOf(seconds);
+  const load = async ({ id, connections, streams }: Shape, share: number) => {
+    // As many on each connection, and at least as many as it may have at once.
+    const each = Math.max(streams, Math.ceil(((perS.get(id) ?? 0) * seconds * share) / connections));
+    const values = await one.load((target) =>
+      runLoad(
+        target,
+        { connections, streams, requests: each * connections, timeoutS },
+        surroundings.directory,
+      ),
+    );
     // One that stops answering is asked for as little as can be.
-    perS.set(shape.id, values.failed > 0 ? 0 : values.perS);
+    perS.set(id, values.failed > 0 ? 0 : values.perS);
     return values;
   };
   return async (shape) => {
+    if (perS.has(shape.id)) return load(shape, 1);
     // From nothing: the first ones are slow, and say little of those that follow.
-    if (!perS.has(shape.id)) {
-      await load(shape, 0);
-      return load(shape, ((perS.get(shape.id) ?? 0) * seconds) / 3);
-    }
-    return load(shape, (perS.get(shape.id) ?? 0) * seconds);
+    await load(shape, 1);
+    return load(shape, 1 / 3);
   };
+}
+
+/** Seconds after which nothing more is waited for, of a load that was to take so many. */
+export function timeoutOf(seconds: number): number {
+  return Math.ceil(seconds * 2) + 4;
 }
 
 /** Those that write to the database for each call would take minutes. */

@@ -1,21 +1,11 @@
 /** A peer under load: each load between two calls of a true client, its answers tallied, its processor watched. */
 
 import type { Protocol } from "./echo.ts";
-import { runLoad } from "./h2load.ts";
+import type { LoadResult, Target } from "./h2load.ts";
 import { type Places, processorTimes, processS } from "./machine.ts";
 import { type PeerProcess, type Surroundings, startPeer } from "./peer-process.ts";
 import type { Peer } from "./peers.ts";
-import type { Shape } from "./shapes.ts";
 import { createTally } from "./tally.ts";
-
-export interface PeerLoad {
-  readonly shape: Shape;
-  /** Rounded up, so that each connection has as many, and at least as many as it may have at once. */
-  readonly requests: number;
-  /** Calls a second; undefined: as many as are answered. */
-  readonly perS?: number;
-  readonly timeoutS: number;
-}
 
 export interface LoadValues extends Record<string, number> {
   /** Calls answered ok a second. */
@@ -39,8 +29,8 @@ export interface LoadValues extends Record<string, number> {
 export interface MeasuredPeer {
   readonly peer: Peer;
   readonly process: PeerProcess;
-  /** Rejects where a client gets a wrong answer before or after. */
-  load(load: PeerLoad): Promise<LoadValues>;
+  /** Runs a load on it. Rejects where a client gets a wrong answer before or after. */
+  load(run: (target: Target) => Promise<LoadResult>): Promise<LoadValues>;
   /** To be called when its process is closed: rejects where it counted something else than it answered. */
   check(): Promise<void>;
 }
@@ -70,19 +60,11 @@ export async function measuredPeer(
   return {
     peer,
     process,
-    async load({ shape, requests, ...load }) {
+    async load(run) {
       await verify();
-      const { connections, streams } = shape;
-      const each = Math.max(streams, Math.ceil(requests / connections));
       const before = look(process.pid, surroundings.places);
       const began = performance.now();
-      const result = await runLoad(
-        {
-          ...{ protocol, url: process.url, token: process.token, connections, streams },
-          ...{ requests: each * connections, ...load },
-        },
-        surroundings.directory,
-      );
+      const result = await run({ protocol, url: process.url, token: process.token });
       const seconds = (performance.now() - began) / 1000;
       const after = look(process.pid, surroundings.places);
       tally.add(result);

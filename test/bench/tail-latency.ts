@@ -1,18 +1,16 @@
 /**
  * p99 at half of saturation: what authentication, counting and logging add to it.
  *
- * Both servers get the same number of calls a second, half of what the guarded one can answer. They
- * are sent when they are due, not when the one before is answered: each connection may have far more
- * under way than it ever needs. h2load counts from when it sends, so that what its own processor was
- * late with belongs to neither.
+ * All servers get the same number of calls a second, half of what the slowest of them can answer, and
+ * in each round the same calls at the same times, whether or not those before are answered.
  */
-import { inTurn, type SectionContext, saturating, withPeers } from "./load-rounds.ts";
+import { poisson, runSchedules } from "./h2load.ts";
+import { inTurn, type SectionContext, saturating, timeoutOf, withPeers } from "./load-rounds.ts";
 import { median } from "./statistics.ts";
 import { figure, table } from "./table.ts";
 
 export const section = "p99";
 const shape = { id: "10 x 10", connections: 10, streams: 10 };
-const roomy = { ...shape, streams: 100 };
 const ids = ["off", "auth", "batched"];
 /** A tail needs more calls than a mean. */
 const longer = 2;
@@ -25,18 +23,20 @@ export async function measureTail(context: SectionContext): Promise<string> {
   await withPeers(peers, "grpc", surroundings, async (measured) => {
     const most: number[] = [];
     for (const one of measured) {
-      const saturate = saturating(one, context.seconds);
+      const saturate = saturating(one, context);
       const rates = [];
       for (let n = 0; n < 3; n++) rates.push((await saturate(shape)).perS);
       most.push(median(rates));
     }
     perS = Math.round(Math.min(...most) / 2);
     for (let round = 0; round <= rounds; round++) {
+      const schedules = Array.from({ length: shape.connections }, () =>
+        poisson(perS / shape.connections, seconds),
+      );
       for (const one of inTurn(measured, round)) {
-        const values = await one.load({
-          ...{ shape: roomy, requests: perS * seconds, perS },
-          timeoutS: Math.ceil(seconds * 2) + 4,
-        });
+        const values = await one.load((target) =>
+          runSchedules(target, schedules, timeoutOf(seconds), surroundings.directory),
+        );
         if (round === 0) continue;
         results.add({ section, subject: one.peer.id, variant: "half", round, values });
       }
