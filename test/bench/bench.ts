@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type BenchOptions, help, readOptions, type Section } from "./bench-options.ts";
 import { measureColdStart } from "./cold-start.ts";
-import { createCommitTime } from "./commit-time.ts";
+import { commitLine, createCommitTime } from "./commit-time.ts";
 import { say } from "./database.ts";
 import { compileEcho } from "./echo.ts";
 import { measureIdleConnections } from "./idle-connections.ts";
@@ -37,7 +37,7 @@ const measureSection: Readonly<Record<Section, (context: SectionContext) => Prom
     } finally {
       await commits.close();
     }
-    return loadTables("grpc", context.peers, context.results);
+    return `${loadTables("grpc", context.peers, context.results)}\n\n${commitLine(context.results)}`;
   },
   async json(context) {
     await measureThroughput(context, "json");

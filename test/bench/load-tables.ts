@@ -24,7 +24,9 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
 
   const rates = rowsOf((peer, shape) => {
     const median = (value: string) => results.median(which(peer, shape, value));
-    const unanswered = median("failed") / (median("failed") + median("ok"));
+    // Of all rounds: in a median, those that went wrong once would not show.
+    const [failed, ok] = ["failed", "ok"].map((value) => sum(results.series(which(peer, shape, value))));
+    const unanswered = (failed ?? 0) / ((failed ?? 0) + (ok ?? 0));
     const marks = [
       unanswered > 0 ? ` (${figure(unanswered * 100)} % not answered ok)` : "",
       median("silentMs") > silentMs ? ` (and silent for ${figure(median("silentMs") / 1000)} s)` : "",
@@ -41,6 +43,7 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
   const most = (values: number[]) => figure(100 * Math.max(...values.filter(Number.isFinite)));
   return [
     table(head(`${protocol}: calls/s`), rates),
+    "",
     `*: the load's processors were ${fullShare * 100} % busy or more: it may be the load that could do no more.`,
     `Others took at most ${most(others)} % of the server's processor; the quartiles of the rounds lie at most ${most(spreads)} % apart.`,
     "",
@@ -74,6 +77,10 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
       ),
     ),
   ].join("\n");
+}
+
+function sum(values: readonly number[]): number {
+  return values.filter(Number.isFinite).reduce((a, b) => a + b, 0);
 }
 
 /** Whom the others are held against. */

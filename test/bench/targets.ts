@@ -1,4 +1,5 @@
 /** The targets, and whether they are met. */
+import { committed } from "./commit-time.ts";
 import type { Protocol } from "./echo.ts";
 import { which as ingested } from "./ingest.ts";
 import type { Results, Which } from "./results.ts";
@@ -55,9 +56,7 @@ export function findTargets(results: Results, keys: number): Target[] {
   const rates = others.map(({ id }) => results.median(load("grpc", "batched", id)));
   const best = Math.max(...rates.filter(Number.isFinite));
   const answered = results.median(load("grpc", "batched", flood?.id ?? ""));
-  const commitMs = results.median({
-    ...{ section: "commit", subject: "database", variant: "one row", value: "p50Ms" },
-  });
+  const commitMs = results.median({ ...committed, value: "p50Ms" });
   const at100 = (id: string, value?: string) => load("grpc", id, "10 x 10", value);
   const tail = (id: string): Which => ({ section: "p99", subject: id, variant: "half", value: "p99Ms" });
 

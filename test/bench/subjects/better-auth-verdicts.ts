@@ -13,5 +13,5 @@ export const start: StartSubject = async ({ databaseUrl, options }) => {
   const ask = async () => {
     if ((await verify(tokens[next()] as string)) === undefined) throw new Error("nobody was let in");
   };
-  return { measure: (seconds) => drive(ask, seconds, lanes), close };
+  return { measure: (seconds) => drive({ seconds, lanes, ask }), close };
 };

@@ -11,7 +11,7 @@ import { UserService } from "../../../src/gen/api/users/user_service_pb.js";
 import { createVerdicts } from "../../../src/verdicts.ts";
 import { heapBytes } from "../child-main.ts";
 import { inTurn, uniformDraws, zipfDraws } from "./draws.ts";
-import { drive } from "./drive.ts";
+import { drive, prepared } from "./drive.ts";
 import { createRecording, type Recording } from "./recording.ts";
 import type { StartSubject } from "./subject.ts";
 
@@ -29,11 +29,13 @@ interface Options {
   readonly draws: "uniform" | "zipf";
 }
 
-/** Options: see above. Facts: bytes a key in memory, where all have room there. */
+/** Options: see above. Facts: bytes a key in memory, where many have room there. */
 export const start: StartSubject = async (job) => {
   const { keys, cacheMaxEntries, draws, recorded } = job.options as unknown as Options;
-  const text = await readFile(job.tokensFile ?? "", "utf8");
-  const tokens = text.split("\n", keys).map((token) => Buffer.from(token).toString());
+  const tokens = await readFile(job.tokensFile ?? "");
+  const length = tokens.indexOf("\n");
+  const tokenOf = (index: number) =>
+    tokens.toString("latin1", index * (length + 1), index * (length + 1) + length);
   const address = { url: job.databaseUrl };
   const pools = createPools(
     { address, listenAddress: address, description: "", close: async () => {} },
@@ -50,17 +52,16 @@ export const start: StartSubject = async (job) => {
   function check({ verdict, error }: Authorization): void {
     if (error !== undefined || verdict.principal === undefined) throw error ?? new Error("nobody was let in");
   }
-  function authorize(index: number, values: ContextValues): void | Promise<void> {
-    const token = tokens[index] as string;
+  function authorize(token: string, values: ContextValues): void | Promise<void> {
     const read = (name: string) => (name === config.apiKeyHeader ? token : undefined);
     const answer = verdicts.authorizer.authorize(method, read, values);
     return answer instanceof Promise ? answer.then(check) : check(answer);
   }
-  const ask = (index: number) => authorize(index, createContextValues());
+  const ask = (token: string) => authorize(token, createContextValues());
 
   const recording = recorded ? createRecording(job.databaseUrl) : undefined;
   let calls = 0;
-  function askAndRecord({ recorder, room }: Recording, index: number): void | Promise<void> {
+  function askAndRecord({ recorder, room }: Recording, token: string): void | Promise<void> {
     const call = beginCall({
       ...{ method: methodName(method), protocol: "verify", requestId: null, userAgent: null },
     });
@@ -69,23 +70,35 @@ export const start: StartSubject = async (job) => {
       calls++;
       return room();
     };
-    const authorized = authorize(index, createContextValues().set(callKey, call));
+    const authorized = authorize(token, createContextValues().set(callKey, call));
     return authorized instanceof Promise ? authorized.then(record) : record();
   }
 
   const bytesBefore = heapBytes();
   for (let from = 0; from < keys; from += fillingLanes) {
-    await Promise.all(Array.from({ length: Math.min(fillingLanes, keys - from) }, (_, n) => ask(from + n)));
+    await Promise.all(
+      Array.from({ length: Math.min(fillingLanes, keys - from) }, (_, n) => ask(tokenOf(from + n))),
+    );
   }
   const next = inTurn(draws === "zipf" ? zipfDraws(keys) : uniformDraws(keys));
-  return {
-    facts: cacheMaxEntries < keys ? {} : { bytesPerKey: (heapBytes() - bytesBefore) / keys },
-    async measure(seconds) {
-      if (recording === undefined) {
-        return drive(() => ask(next()), seconds, cacheMaxEntries < keys ? lanes : 1);
-      }
-      return drive(() => askAndRecord(recording, next()), seconds, 1, recording.drained);
+  /** A token comes with its request: it is made just before, and in no memory that was not touched for long. */
+  const arrived: string[] = [];
+  let taken = 0;
+  const source = {
+    prepare() {
+      for (let n = 0; n < prepared; n++) arrived[n] = tokenOf(next());
+      taken = 0;
     },
+    ask() {
+      const token = arrived[taken++] as string;
+      return recording === undefined ? ask(token) : askAndRecord(recording, token);
+    },
+    ...(recording !== undefined && { drained: recording.drained }),
+  };
+  return {
+    // Of few keys, what a start leaves behind would be most of it.
+    facts: keys < 10_000 || cacheMaxEntries < keys ? {} : { bytesPerKey: (heapBytes() - bytesBefore) / keys },
+    measure: (seconds) => drive({ ...source, seconds, lanes: cacheMaxEntries < keys ? lanes : 1 }),
     async close() {
       await recording?.close(calls);
       await verdicts.close();
