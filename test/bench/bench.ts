@@ -5,8 +5,8 @@
  *
  * Rounds alternate between the peers, so that what else happens on the machine meets all of them.
  * Each peer is a process on the first processor; the load, the database (an embedded one in a new
- * folder) and this process share the others. Exits with 1 where an answer or a count is wrong.
- * Needs Linux, taskset and h2load.
+ * folder) and this process share the others, where the load goes before the database. Exits with 1
+ * where an answer or a count is wrong. Needs Linux, taskset and h2load.
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -74,13 +74,14 @@ async function bench(options: BenchOptions): Promise<void> {
   const postgres = await startScratchPostgres(join(directory, "data"));
   const cleanUp = async () => {
     await postgres.stop();
-    rmSync(directory, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
   };
   // What else it started ends with it.
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => cleanUp().finally(() => process.exit(1)));
   }
   const results = createResults();
+  const failures: string[] = [];
   const began = performance.now();
   try {
     const surroundings = {
@@ -91,10 +92,15 @@ async function bench(options: BenchOptions): Promise<void> {
       ...{ surroundings, results, say },
     };
     for (const section of options.only) {
-      const tables = await measureSection[section](context);
+      try {
+        say(`\n${await measureSection[section](context)}\n`);
+      } catch (error) {
+        // The others are worth having all the same.
+        failures.push(`${section}: ${error instanceof Error ? error.message : error}`);
+        say(`\nFAILED: ${failures.at(-1)}\n`);
+      }
       // What they wrote would be vacuumed while others are measured.
       await postgres.drop();
-      say(`\n${tables}\n`);
     }
   } finally {
     await cleanUp();
@@ -102,8 +108,10 @@ async function bench(options: BenchOptions): Promise<void> {
   const targets = findTargets(results, options.keys);
   say(`${targetTable(targets)}\n`);
   const seconds = Math.round((performance.now() - began) / 1000);
-  const written = { at: new Date(), machine, options, seconds, targets, measurements: results.measurements };
+  const { measurements } = results;
+  const written = { at: new Date(), seconds, machine, options, failures, targets, measurements };
   writeFileSync(options.json, `${JSON.stringify(written, null, 2)}\n`);
   say(`After ${seconds} s. All rounds are in ${options.json}.`);
+  if (failures.length > 0) throw new Error(failures.join("\n"));
   if (options.strictTargets && targets.some((target) => isMet(target) === false)) process.exitCode = 1;
 }

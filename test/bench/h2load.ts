@@ -1,7 +1,7 @@
 /**
  * The load: h2load, of nghttp2. It sends a fixed number of requests, not for a fixed time, which
  * would cut off at its end what a server still counts: so that what was answered can be held
- * against what was counted, to the last call.
+ * against what was counted, to the last call. It speaks HTTP/1.1 too, so that both are loaded alike.
  */
 import { spawn } from "node:child_process";
 import { readFile, rm, writeFile } from "node:fs/promises";

@@ -44,6 +44,7 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
   return [
     table(head(`${protocol}: calls/s`), rates),
     "",
+    "Columns: connections x calls at once on each.",
     `*: the load's processors were ${fullShare * 100} % busy or more: it may be the load that could do no more.`,
     `Others took at most ${most(others)} % of the server's processor; the quartiles of the rounds lie at most ${most(spreads)} % apart.`,
     "",

@@ -1,7 +1,7 @@
 /** The machine: its processors, who runs on which, how busy they are, and the tools of the load. Linux only. */
 import { execFileSync } from "node:child_process";
 import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
-import { availableParallelism, cpus } from "node:os";
+import { availableParallelism, cpus, loadavg } from "node:os";
 import { delimiter, join } from "node:path";
 
 /** The tools that do not come with npm, and the Debian packages that have them. */
@@ -99,6 +99,8 @@ export function describeMachine(places: Places) {
     processors: cpus().length,
     kernel: readFileSync("/proc/sys/kernel/osrelease", "utf8").trim(),
     node: process.version,
+    // Of the minutes before: on a quiet machine near 0.
+    loadAverage: loadavg().map((load) => Number(load.toFixed(2))),
     load: tool,
     places,
   };

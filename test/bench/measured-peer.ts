@@ -1,5 +1,4 @@
 /** A peer under load: each load between two calls of a true client, its answers tallied, its processor watched. */
-
 import type { Protocol } from "./echo.ts";
 import type { LoadResult, Target } from "./h2load.ts";
 import { type Places, processorTimes, processS } from "./machine.ts";

@@ -9,7 +9,7 @@ import { databaseUrl, openSql } from "../harness/postgres.ts";
 export interface ScratchPostgres {
   /** Makes an empty database and returns its URL. */
   create(): Promise<string>;
-  /** Drops all that were made; nobody may be connected to them. */
+  /** Drops all that were made. */
   drop(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -44,7 +44,7 @@ export async function startScratchPostgres(directory: string): Promise<ScratchPo
       return databaseUrl(url, name);
     },
     async drop() {
-      while (dropped < made) await run(`DROP DATABASE bench_${++dropped}`);
+      while (dropped < made) await run(`DROP DATABASE bench_${++dropped} WITH (FORCE)`);
     },
     stop: () => embedded.stop(),
   };

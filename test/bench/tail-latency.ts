@@ -19,6 +19,7 @@ export async function measureTail(context: SectionContext): Promise<string> {
   const { results, rounds, surroundings, say } = context;
   const seconds = context.seconds * longer;
   const peers = context.peers.filter(({ id }) => ids.includes(id));
+  if (peers.length === 0) return `p99 is measured of ${ids.join(", ")}: none of them is asked for.`;
   let perS = 0;
   await withPeers(peers, "grpc", surroundings, async (measured) => {
     const most: number[] = [];

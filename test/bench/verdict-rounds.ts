@@ -29,17 +29,15 @@ export async function measureVerdicts(context: SectionContext): Promise<string> 
       latchkey(`bounded-${draws}`, Math.min(someKeys, context.keys), { cacheMaxEntries: bounded, draws }),
     ),
     latchkey("recorded", fewKeys, { recorded: true }),
-    ...["sql", "better-auth"].map((id) => ({
-      ...{ id, variant: variantOf(fewKeys), module: `${id}-verdicts`, options: { keys: fewKeys } },
-    })),
   ];
-  for (const entry of entries) {
-    if (entry.id in names === false) throw new Error(`${entry.id} has no name`);
+  for (const id of Object.keys(peers)) {
+    const own = await surroundings.createDatabase();
+    entries.push({
+      ...{ id, variant: variantOf(fewKeys), module: `${id}-verdicts`, databaseUrl: own },
+      options: { keys: fewKeys },
+    });
   }
-  const own = await Promise.all(
-    entries.map(async (entry) => ({ databaseUrl: await surroundings.createDatabase(), ...entry })),
-  );
-  await measureSubjects({ ...context, section, entries: own, places: surroundings.places });
+  await measureSubjects({ ...context, section, entries, places: surroundings.places });
 
   const reference = { section, subject: "latchkey", variant: variantOf(fewKeys), value: "perS" };
   return table(
@@ -47,7 +45,7 @@ export async function measureVerdicts(context: SectionContext): Promise<string> 
     entries.map(({ id, variant }) => {
       const which = (value: string) => ({ section, subject: id, variant, value });
       return [
-        `${names[id]}, ${variant}`,
+        `${names[id] ?? peers[id]}, ${variant}`,
         figure(results.median(which("perS"))),
         figure(1e6 / results.median(which("perS"))),
         figure(results.ratio(reference, which("perS"))),
@@ -58,12 +56,13 @@ export async function measureVerdicts(context: SectionContext): Promise<string> 
   );
 }
 
-const peers = { sql: true, "better-auth": true };
 const names: Readonly<Record<string, string>> = {
   latchkey: "Latchkey",
   "bounded-zipf": "Latchkey, room for a tenth of the keys, drawn by Zipf's law",
   "bounded-uniform": "Latchkey, room for a tenth of the keys, drawn alike",
   recorded: "Latchkey, each counted and logged",
+};
+const peers: Readonly<Record<string, string>> = {
   sql: "SELECT + UPDATE + INSERT",
   "better-auth": "better-auth's API keys",
 };
