@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { peers } from "./peers.ts";
 
-export const sections = ["grpc", "json"] as const;
+export const sections = ["grpc", "json", "p99", "verdicts", "ingest", "memory", "start"] as const;
 export type Section = (typeof sections)[number];
 
 export interface BenchOptions {
@@ -12,6 +12,10 @@ export interface BenchOptions {
   readonly only: readonly Section[];
   /** Ids; the others are not started. */
   readonly peers: readonly string[];
+  /** Of the largest database in "verdicts". */
+  readonly keys: number;
+  /** Where profiles of the peers go; undefined: none are taken. */
+  readonly profileDir: string | undefined;
   /** Where the JSON goes. */
   readonly json: string;
   /** A target that is missed ends the run with 1. */
@@ -25,9 +29,11 @@ and the database on the others. Prints tables of medians and ratios and writes a
 
 Options
   --rounds N         rounds that count, default 7
-  --seconds N        seconds of load for each peer, shape and round, default 1.5
+  --seconds N        seconds of load for each peer, shape and round, default 1.2
+  --keys N           the most keys for which verdicts are measured, default 1000000
   --only LIST        sections, separated by commas: ${sections.join(", ")}
   --peers LIST       peers, separated by commas: ${peers.map(({ id }) => id).join(", ")}
+  --profile DIR      write a CPU profile of each peer there; the figures are then not worth much
   --json FILE        default bench.json
   --strict-targets   end with 1 where a target is missed, not for wrong answers alone
 
@@ -40,9 +46,11 @@ export function readOptions(args: string[]): BenchOptions | undefined {
     args,
     options: {
       rounds: { type: "string", default: "7" },
-      seconds: { type: "string", default: "1.5" },
+      seconds: { type: "string", default: "1.2" },
       only: { type: "string", default: sections.join(",") },
       peers: { type: "string", default: peers.map(({ id }) => id).join(",") },
+      keys: { type: "string", default: "1000000" },
+      profile: { type: "string" },
       json: { type: "string", default: "bench.json" },
       "strict-targets": { type: "boolean", default: false },
       help: { type: "boolean", default: false, short: "h" },
@@ -53,8 +61,17 @@ export function readOptions(args: string[]): BenchOptions | undefined {
   const seconds = Number(values.seconds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error("--rounds takes a number from 1");
   if (!(seconds >= 0.1 && seconds <= 60)) throw new Error("--seconds takes a number from 0.1 to 60");
+  const keys = Number(values.keys);
+  if (!Number.isInteger(keys) || keys < 1000) throw new Error("--keys takes a number from 1000");
   return {
-    ...{ rounds, seconds, json: values.json, strictTargets: values["strict-targets"] },
+    ...{
+      rounds,
+      seconds,
+      keys,
+      profileDir: values.profile,
+      json: values.json,
+      strictTargets: values["strict-targets"],
+    },
     only: listOf("--only", values.only, sections),
     peers: listOf(
       "--peers",

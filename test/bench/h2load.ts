@@ -1,7 +1,7 @@
 /**
  * The load: h2load, of nghttp2. It sends a fixed number of requests, not for a fixed time, which
  * would cut off at its end what a server still counts: so that what was answered can be held
- * against what was counted, to the last call.
+ * against what was counted, to the last call. It speaks HTTP/1.1 too, so that both are loaded alike.
  */
 import { spawn } from "node:child_process";
 import { readFile, rm, writeFile } from "node:fs/promises";
@@ -9,17 +9,20 @@ import { join } from "node:path";
 import { echoPath, messageOf, type Protocol } from "./echo.ts";
 import { quantile } from "./statistics.ts";
 
-export interface Load {
+/** Whom to call. */
+export interface Target {
   readonly protocol: Protocol;
   /** E.g. "http://127.0.0.1:12345". */
   readonly url: string;
   readonly token: string;
+}
+
+/** A closed loop: each call as soon as there is room for it. */
+export interface Load {
   readonly connections: number;
   /** Calls at once on each connection. */
   readonly streams: number;
   readonly requests: number;
-  /** Calls a second over all connections; undefined: each as soon as there is room for it. */
-  readonly perS?: number;
   /** After this long, connections are closed, answered or not. */
   readonly timeoutS: number;
 }
@@ -51,41 +54,89 @@ export interface Summary {
 }
 
 /** Runs a load to its end. `directory` holds its files meanwhile. */
-export async function runLoad(load: Load, directory: string): Promise<LoadResult> {
+export function runLoad(target: Target, load: Load, directory: string): Promise<LoadResult> {
+  const { connections, streams, requests, timeoutS } = load;
+  return runAll(target, directory, [
+    [
+      ...["-n", String(requests), "-c", String(connections), "-m", String(streams)],
+      ...["-T", String(timeoutS), target.url + echoPath],
+    ],
+  ]);
+}
+
+/**
+ * Runs an open loop: calls at their times, whether or not those before are answered, each schedule
+ * on a connection of its own. Latencies count from when a call is sent: what the load itself was late
+ * with is none of the server's.
+ *
+ * h2load's own --rps would send what is due within 10 ms at once, on all connections together.
+ */
+export async function runSchedules(
+  target: Target,
+  schedules: readonly Schedule[],
+  timeoutS: number,
+  directory: string,
+): Promise<LoadResult> {
+  const commands = schedules.map(async (schedule, i) => {
+    const file = join(directory, `schedule-${i}`);
+    const lines = Array.from(schedule, (atMs) => `${atMs.toFixed(3)}\t${target.url}${echoPath}\n`);
+    await writeFile(file, lines.join(""));
+    return [`--timing-script-file=${file}`, "-c", "1", "-m", "1000", "-T", String(timeoutS)];
+  });
+  return runAll(target, directory, await Promise.all(commands));
+}
+
+/** Times of calls in milliseconds from the start, in their order. */
+export type Schedule = Float64Array;
+
+/** Arrivals that know nothing of each other (Poisson), so many a second, for so many seconds. */
+export function poisson(perS: number, seconds: number): Schedule {
+  const times: number[] = [];
+  for (let atMs = 0; ; ) {
+    atMs -= Math.log(1 - Math.random()) * (1000 / perS);
+    if (atMs > seconds * 1000) return Float64Array.from(times);
+    times.push(atMs);
+  }
+}
+
+/** Runs h2load, once with each of the arguments, all at the same time. */
+async function runAll(target: Target, directory: string, commands: string[][]): Promise<LoadResult> {
   const body = join(directory, "request");
-  const log = join(directory, "h2load.tsv");
-  await writeFile(body, messageOf[load.protocol]);
-  await rm(log, { force: true });
-  const { stdout, code } = await run("h2load", argumentsOf(load, body, log));
-  if (code !== 0) throw new Error(`h2load ended with ${code}:\n${stdout}`);
-  const summary = parseSummary(stdout);
-  const { latenciesMs, seconds } = parseLog(await readFile(log, "utf8"));
-  await rm(log);
-  const ok = answeredOk(summary, messageOf[load.protocol].length);
+  await writeFile(body, messageOf[target.protocol]);
+  const ran = await Promise.all(
+    commands.map(async (args, i) => {
+      const log = join(directory, `h2load-${i}.tsv`);
+      await rm(log, { force: true });
+      const { stdout, code } = await run("h2load", [...argumentsFor(target, body, log), ...args]);
+      if (code !== 0) throw new Error(`h2load ended with ${code}:\n${stdout}`);
+      const text = await readFile(log, "utf8");
+      await rm(log);
+      return { summary: parseSummary(stdout), text };
+    }),
+  );
+  const sum = (pick: (summary: Summary) => number) =>
+    ran.reduce((total, { summary }) => total + pick(summary), 0);
+  const { latenciesMs, seconds } = parseLog(ran.map(({ text }) => text).join(""));
+  const ok = sum((summary) => answeredOk(summary, messageOf[target.protocol].length));
+  const failed = sum(({ total }) => total) - ok;
   return {
     // The log's are exact to the microsecond, but tell nothing of what was waited for in vain.
-    seconds: ok === summary.total ? seconds : summary.seconds,
-    ok,
-    begun: summary.started,
-    failed: summary.total - ok,
+    seconds: failed === 0 ? seconds : Math.max(...ran.map(({ summary }) => summary.seconds)),
+    ...{ ok, failed, begun: sum(({ started }) => started) },
     p50Ms: quantile(latenciesMs, 0.5),
     p99Ms: quantile(latenciesMs, 0.99),
   };
 }
 
-/** The command line of a load. */
-export function argumentsOf(load: Load, body: string, log: string): string[] {
+/** What all loads have in common: the same request for all peers of a protocol. */
+export function argumentsFor({ protocol, token }: Target, body: string, log: string): string[] {
   const headers =
-    load.protocol === "grpc"
+    protocol === "grpc"
       ? ["content-type: application/grpc", "te: trailers"]
       : ["content-type: application/json", "connect-protocol-version: 1"];
   return [
-    ...["-n", String(load.requests), "-c", String(load.connections), "-m", String(load.streams)],
-    ...["-T", String(load.timeoutS), "-d", body, "--log-file", log],
-    ...(load.protocol === "json" ? ["--h1"] : []),
-    ...(load.perS === undefined ? [] : ["--rps", String(load.perS / load.connections)]),
-    ...[...headers, `x-api-key: ${load.token}`].flatMap((header) => ["-H", header]),
-    load.url + echoPath,
+    ...["-d", body, "--log-file", log, ...(protocol === "json" ? ["--h1"] : [])],
+    ...[...headers, `x-api-key: ${token}`].flatMap((header) => ["-H", header]),
   ];
 }
 

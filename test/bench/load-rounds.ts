@@ -1,142 +1,124 @@
-/** Calls a second of each peer, in each shape of the load, in rounds that alternate between the peers. */
+/** Peers under load, in rounds that alternate between them. */
+import { closeChildren } from "./child.ts";
 import type { Protocol } from "./echo.ts";
-import { type LoadResult, runLoad } from "./h2load.ts";
-import { processorTimes, processS } from "./machine.ts";
-import { type PeerProcess, type Surroundings, startPeer } from "./peer-process.ts";
+import { runLoad } from "./h2load.ts";
+import { type LoadValues, type MeasuredPeer, measuredPeer } from "./measured-peer.ts";
+import type { Surroundings } from "./peer-process.ts";
 import type { Peer } from "./peers.ts";
 import type { Results } from "./results.ts";
 import { type Shape, shapes } from "./shapes.ts";
-import { createTally, type Tally } from "./tally.ts";
 
-export interface LoadRounds {
-  readonly protocol: Protocol;
-  readonly peers: readonly Peer[];
+/** What a section is given. */
+export interface SectionContext {
   readonly rounds: number;
+  /** Of load or work, for each that is measured, in each round. */
   readonly seconds: number;
+  /** Those that are asked for. */
+  readonly peers: readonly Peer[];
+  /** At most. */
+  readonly keys: number;
   readonly surroundings: Surroundings;
   readonly results: Results;
   readonly say: (line: string) => void;
 }
 
-interface Measured {
-  readonly process: PeerProcess;
-  readonly tally: Tally;
-  /** Calls a second that it last made in a shape, by the shape's id. */
-  readonly perS: Map<string, number>;
-}
-
 /**
- * Measures. Rejects where a peer gives a true client a wrong answer, and where what one counted is
- * not what it answered; in the end none of its peers runs.
+ * Starts peers, and ends them when `run` is done. Rejects where `run` does, where one does not close
+ * as it should, and where what one counted is not what it answered.
  */
-export async function measureLoad(options: LoadRounds): Promise<void> {
-  const measured: Measured[] = [];
+export async function withPeers(
+  peers: readonly Peer[],
+  protocol: Protocol,
+  surroundings: Surroundings,
+  run: (measured: readonly MeasuredPeer[]) => Promise<void>,
+): Promise<void> {
+  const measured: MeasuredPeer[] = [];
+  const processes = () => measured.map(({ process }) => process);
   try {
-    for (const peer of options.peers) {
-      const process = await startPeer(peer, options.protocol, options.surroundings);
-      measured.push({ process, tally: createTally(), perS: new Map() });
-    }
-    for (const shape of shapes[options.protocol]) {
-      for (const one of measured) await warm(options, one, shape);
-    }
-    for (let round = 1; round <= options.rounds; round++) {
-      for (const shape of shapes[options.protocol]) {
-        for (const one of inTurn(measured, round)) {
-          const values = await measureOnce(options, one, shape);
-          if (values !== undefined) {
-            const [section, subject, variant] = [options.protocol, one.process.peer.id, shape.id];
-            options.results.add({ section, subject, variant, round, values });
-          }
-        }
-      }
-      options.say(`${options.protocol}: round ${round} of ${options.rounds}`);
-    }
-  } finally {
-    await Promise.allSettled(measured.map(({ process }) => process.close()));
+    for (const peer of peers) measured.push(await measuredPeer(peer, protocol, surroundings));
+    await run(measured);
+  } catch (error) {
+    await closeChildren(processes()).catch(() => {});
+    throw error;
   }
-  for (const { process, tally } of measured) await tally.check(process);
+  await closeChildren(processes());
+  for (const one of measured) await one.check();
 }
 
 /** Each is first in one round, and follows another one in every other. */
-function inTurn<T>(all: readonly T[], round: number): T[] {
+export function inTurn<T>(all: readonly T[], round: number): T[] {
   const shift = round % all.length;
   const turned = [...all.slice(shift), ...all.slice(0, shift)];
   return round % 2 === 0 ? turned : turned.reverse();
 }
 
-/** Compiles its code, and finds out how many calls take as long as they are to. */
-async function warm(options: LoadRounds, one: Measured, shape: Shape): Promise<void> {
-  if (leavesOut(one.process.peer, shape)) return;
-  one.perS.set(shape.id, (shape.connections * shape.streams) / options.seconds);
-  for (let run = 0; run < 3; run++) await measureOnce(options, one, shape);
+/** As many calls as can be answered, in each shape. `afterRound` measures what else belongs to a round. */
+export async function measureThroughput(
+  context: SectionContext,
+  protocol: Protocol,
+  afterRound?: (round: number) => Promise<void>,
+): Promise<void> {
+  const { rounds, results, say } = context;
+  const peers = context.peers.filter((peer) => peer.protocols.includes(protocol));
+  await withPeers(peers, protocol, context.surroundings, async (measured) => {
+    const loads = new Map(measured.map((one) => [one, saturating(one, context)]));
+    // Round 0 compiles.
+    for (let round = 0; round <= rounds; round++) {
+      for (const shape of shapes[protocol]) {
+        for (const one of inTurn(measured, round)) {
+          if (leavesOut(one.peer, shape)) continue;
+          const values = await loads.get(one)?.(shape);
+          const [section, subject, variant] = [protocol, one.peer.id, shape.id];
+          if (round > 0 && values !== undefined) {
+            results.add({ section, subject, variant, round, values });
+          }
+        }
+      }
+      if (round === 0) continue;
+      await afterRound?.(round);
+      say(`${protocol}: round ${round} of ${rounds}`);
+    }
+  });
 }
 
-async function measureOnce(
-  options: LoadRounds,
-  one: Measured,
-  shape: Shape,
-): Promise<Record<string, number> | undefined> {
-  const { process, tally, perS } = one;
-  if (leavesOut(process.peer, shape)) return undefined;
-  const { places, directory } = options.surroundings;
-  await verify(one);
-  // As many on each connection, and at least as many as are to be under way at once.
-  const each = Math.max(
-    shape.streams,
-    Math.ceil(((perS.get(shape.id) ?? 0) * options.seconds) / shape.connections),
-  );
-  const before = look(process.pid, places);
-  const began = performance.now();
-  const result = await runLoad(
-    {
-      ...{ protocol: options.protocol, url: process.url, token: process.token },
-      ...{ connections: shape.connections, streams: shape.streams, requests: each * shape.connections },
-      timeoutS: Math.ceil(options.seconds * 4),
-    },
-    directory,
-  );
-  const seconds = (performance.now() - began) / 1000;
-  const after = look(process.pid, places);
-  tally.add(result);
-  await verify(one);
-  perS.set(shape.id, nextRate(result));
-  return {
-    ...{ perS: result.ok / result.seconds, ok: result.ok, failed: result.failed, seconds: result.seconds },
-    ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms },
-    // Whoever else is on the processor takes nothing from this.
-    perServerS: result.ok / (after.ownS - before.ownS),
-    serverShare: (after.ownS - before.ownS) / seconds,
-    othersShare: (after.serverS - before.serverS - (after.ownS - before.ownS)) / seconds,
-    loadShare: (after.load.busyS - before.load.busyS) / (after.load.totalS - before.load.totalS),
+/**
+ * Loads a peer for about so many seconds with all that it can answer: as many calls as it answered
+ * in that time when it was last asked.
+ */
+export function saturating(
+  one: MeasuredPeer,
+  { seconds, surroundings }: Pick<SectionContext, "seconds" | "surroundings">,
+): (shape: Shape) => Promise<LoadValues> {
+  const perS = new Map<string, number>();
+  const timeoutS = timeoutOf(seconds);
+  const load = async ({ id, connections, streams }: Shape, share: number) => {
+    // As many on each connection, and at least as many as it may have at once.
+    const each = Math.max(streams, Math.ceil(((perS.get(id) ?? 0) * seconds * share) / connections));
+    const values = await one.load((target) =>
+      runLoad(
+        target,
+        { connections, streams, requests: each * connections, timeoutS },
+        surroundings.directory,
+      ),
+    );
+    // One that stops answering is asked for as little as can be.
+    perS.set(id, values.failed > 0 ? 0 : values.perS);
+    return values;
   };
+  return async (shape) => {
+    if (perS.has(shape.id)) return load(shape, 1);
+    // From nothing: the first ones are slow, and say little of those that follow.
+    await load(shape, 1);
+    return load(shape, 1 / 3);
+  };
+}
+
+/** Seconds after which nothing more is waited for, of a load that was to take so many. */
+export function timeoutOf(seconds: number): number {
+  return Math.ceil(seconds * 2) + 4;
 }
 
 /** Those that write to the database for each call would take minutes. */
 function leavesOut(peer: Peer, shape: Shape): boolean {
   return peer.slow === true && shape.flood === true;
-}
-
-/** One that stopped answering is asked for as little as can be. */
-function nextRate({ ok, failed, seconds }: LoadResult): number {
-  return failed > 0 ? 0 : ok / seconds;
-}
-
-async function verify({ process, tally }: Measured): Promise<void> {
-  try {
-    await process.verify();
-  } catch (error) {
-    const name = `${process.peer.id} (${process.protocol})`;
-    throw new Error(
-      `${name} gives a client a wrong answer: ${error instanceof Error ? error.message : error}`,
-    );
-  }
-  tally.add({ ok: 1, begun: 1 });
-}
-
-function look(pid: number, places: { server: string; load: string }) {
-  return {
-    ownS: processS(pid),
-    serverS: processorTimes(places.server).busyS,
-    load: processorTimes(places.load),
-  };
 }

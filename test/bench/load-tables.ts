@@ -8,9 +8,12 @@ import { figure, table } from "./table.ts";
 
 /** Above this, it is the load that could do no more. */
 const fullShare = 0.97;
+/** A peer that answers nobody for longer after a load shows it. */
+const silentMs = 1000;
 
 /** Tables of one protocol: calls a second, their ratios to some peers, and latencies. */
-export function loadTables(protocol: Protocol, peers: readonly Peer[], results: Results): string {
+export function loadTables(protocol: Protocol, all: readonly Peer[], results: Results): string {
+  const peers = all.filter(({ protocols }) => protocols.includes(protocol));
   const columns = shapes[protocol];
   const which = (peer: Peer, shape: Shape, value: string) => ({
     ...{ section: protocol, subject: peer.id, variant: shape.id, value },
@@ -21,9 +24,12 @@ export function loadTables(protocol: Protocol, peers: readonly Peer[], results: 
 
   const rates = rowsOf((peer, shape) => {
     const median = (value: string) => results.median(which(peer, shape, value));
-    const unanswered = median("failed") / (median("failed") + median("ok"));
+    // Of all rounds: in a median, those that went wrong once would not show.
+    const [failed, ok] = ["failed", "ok"].map((value) => sum(results.series(which(peer, shape, value))));
+    const unanswered = (failed ?? 0) / ((failed ?? 0) + (ok ?? 0));
     const marks = [
       unanswered > 0 ? ` (${figure(unanswered * 100)} % not answered ok)` : "",
+      median("silentMs") > silentMs ? ` (and silent for ${figure(median("silentMs") / 1000)} s)` : "",
       median("loadShare") > fullShare ? "*" : "",
     ];
     return figure(median("perS")) + marks.join("");
@@ -37,6 +43,8 @@ export function loadTables(protocol: Protocol, peers: readonly Peer[], results: 
   const most = (values: number[]) => figure(100 * Math.max(...values.filter(Number.isFinite)));
   return [
     table(head(`${protocol}: calls/s`), rates),
+    "",
+    "Columns: connections x calls at once on each.",
     `*: the load's processors were ${fullShare * 100} % busy or more: it may be the load that could do no more.`,
     `Others took at most ${most(others)} % of the server's processor; the quartiles of the rounds lie at most ${most(spreads)} % apart.`,
     "",
@@ -70,6 +78,10 @@ export function loadTables(protocol: Protocol, peers: readonly Peer[], results: 
       ),
     ),
   ].join("\n");
+}
+
+function sum(values: readonly number[]): number {
+  return values.filter(Number.isFinite).reduce((a, b) => a + b, 0);
 }
 
 /** Whom the others are held against. */

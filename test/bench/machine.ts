@@ -1,7 +1,7 @@
 /** The machine: its processors, who runs on which, how busy they are, and the tools of the load. Linux only. */
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, readFileSync } from "node:fs";
-import { availableParallelism, cpus } from "node:os";
+import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg } from "node:os";
 import { delimiter, join } from "node:path";
 
 /** The tools that do not come with npm, and the Debian packages that have them. */
@@ -73,12 +73,14 @@ export function processorTimes(list: string): { busyS: number; totalS: number } 
   return { busyS, totalS };
 }
 
-/** Seconds of processor time that a process took so far, in all of its threads. */
+/** Seconds of processor time that the threads of a process took so far; those that ended are left out. */
 export function processS(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  // proc(5): fields 14 and 15; the 2nd may hold anything but ends with a bracket.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / ticksPerS;
+  let ns = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    // In nanoseconds, where /proc/PID/stat counts hundredths of a second: a round is hardly longer.
+    ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ", 1)[0]);
+  }
+  return ns / 1e9;
 }
 
 /** The numbers of a list of processors, e.g. 1, 2 and 3 of "1-3". */
@@ -97,6 +99,8 @@ export function describeMachine(places: Places) {
     processors: cpus().length,
     kernel: readFileSync("/proc/sys/kernel/osrelease", "utf8").trim(),
     node: process.version,
+    // Of the minutes before: on a quiet machine near 0.
+    loadAverage: loadavg().map((load) => Number(load.toFixed(2))),
     load: tool,
     places,
   };

@@ -1,5 +1,4 @@
 /** The peers: who is measured, in what, and what each is told. */
-import { withDefaults } from "../../src/config.ts";
 import type { Protocol } from "./echo.ts";
 
 export interface Peer {
@@ -21,7 +20,7 @@ export interface Peer {
 
 const both: readonly Protocol[] = ["grpc", "json"];
 
-const all: readonly Peer[] = [
+export const peers: readonly Peer[] = [
   { id: "http2", name: "node:http2, the floor", protocols: ["grpc"], module: "node-http2" },
   { id: "http", name: "node:http, the floor", protocols: ["json"], module: "node-http" },
   { id: "fastify", name: "Fastify, a JSON route", protocols: ["json"], module: "fastify-route" },
@@ -39,13 +38,8 @@ const all: readonly Peer[] = [
   latchkey("auth", "Latchkey, authentication", { unrecorded: true }, 0),
   latchkey("batched", "Latchkey, authentication, counts and log", {}, 1),
   latchkey("strict", "the same, strict", { usageDurability: "strict" }, 1),
-  latchkey("batched-stock", "the same, batched, without the lean path", { leanUnary: false }, 1),
+  latchkey("batched-stock", "the same, batched, without its lean path", { leanUnary: false }, 1),
 ];
-
-/** Those that this version of the server can be: one that has no lean path cannot leave it out. */
-export const peers = all.filter(
-  ({ options = {} }) => !("leanUnary" in options) || "leanUnary" in withDefaults({}),
-);
 
 function latchkey(id: string, name: string, options: Record<string, unknown>, countsPerCall: 0 | 1): Peer {
   return { id, name, options, countsPerCall, protocols: both, module: "latchkey", database: true };

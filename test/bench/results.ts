@@ -38,7 +38,8 @@ export function createResults(): Results {
     const found: number[] = [];
     for (const one of measurements) {
       if (one.section !== section || one.subject !== subject || one.variant !== variant) continue;
-      found[one.round - 1] = one.values[value] ?? Number.NaN;
+      const number = one.values[value];
+      if (number !== undefined) found[one.round - 1] = number;
     }
     return Array.from(found, (number) => number ?? Number.NaN);
   }

@@ -1,4 +1,5 @@
 /** Whether a series of samples is flat. */
+import { median } from "./statistics.ts";
 
 export interface Sample {
   /** Minutes since the load began. */
@@ -83,14 +84,4 @@ function compareThirds(
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const slopes = points.flatMap(([x, y], i) => points.slice(i + 1).map(([x2, y2]) => (y2 - y) / (x2 - x)));
   return median(slopes.filter(Number.isFinite));
-}
-
-export function median(values: readonly number[]): number {
-  return quantile(values, 0.5);
-}
-
-/** The value below which a share of the values lies; NaN of none. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }

@@ -22,7 +22,8 @@ import { secretKey } from "../harness/server.ts";
 import { disagreements, type Ledger } from "./soak-ledger.ts";
 import { type SoakLoad, startSoakLoad } from "./soak-load.ts";
 import { measureMachine, measureServer } from "./soak-sample.ts";
-import { judge, quantile, type Sample } from "./soak-verdict.ts";
+import { judge, type Sample } from "./soak-verdict.ts";
+import { quantile } from "./statistics.ts";
 
 const { values, positionals } = parseArgs({
   options: {

@@ -59,7 +59,8 @@ export function disagreement(
   return `answered ${answered} of ${begun} calls, counted ${uses} uses and logged ${rows} as ok`;
 }
 
-async function readCounted(databaseUrl: string): Promise<Counted> {
+/** What a database says; its server has committed all of it. */
+export async function readCounted(databaseUrl: string): Promise<Counted> {
   const sql = openSql(databaseUrl);
   try {
     const [row] = await sql<Counted[]>`

@@ -23,7 +23,7 @@ import {
   secretKey,
   spawnServer,
 } from "../harness/server.ts";
-import { median } from "./soak-verdict.ts";
+import { median } from "./statistics.ts";
 
 const { values } = parseArgs({
   options: {

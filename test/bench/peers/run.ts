@@ -1,12 +1,9 @@
-/**
- * The process of one peer. It is told what to start in a message, tells its port in another, and
- * ends when it is told to close or when who started it is gone.
- */
-import { getHeapStatistics } from "node:v8";
+/** The process of one peer. */
+import { answerParent } from "../child-main.ts";
 import { echoService } from "../echo.ts";
-import type { RunningPeer, StartPeer } from "./peer.ts";
+import type { PeerJob, RunningPeer, StartPeer } from "./peer.ts";
 
-interface Start extends Omit<Parameters<StartPeer>[0], "service"> {
+interface Start extends Omit<PeerJob, "service"> {
   readonly module: string;
   /** The compiled service, in base64. */
   readonly image: string;
@@ -14,28 +11,11 @@ interface Start extends Omit<Parameters<StartPeer>[0], "service"> {
 
 let running: RunningPeer | undefined;
 
-process.on("disconnect", () => process.exit());
-process.on("message", async (message: { start?: Start; close?: true; memory?: true }) => {
-  try {
-    if (message.start !== undefined) {
-      const { module, image, ...job } = message.start;
-      const { start } = (await import(`./${module}.ts`)) as { start: StartPeer };
-      running = await start({ ...job, service: echoService(Buffer.from(image, "base64")) });
-      process.send?.({ port: running.port, token: running.token });
-    }
-    if (message.memory) process.send?.(memory());
-    if (message.close) {
-      await running?.close();
-      process.send?.({}, () => process.disconnect());
-    }
-  } catch (error) {
-    process.send?.({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
-  }
+answerParent({
+  async start({ module, image, ...job }: Start) {
+    const { start } = (await import(`./${module}.ts`)) as { start: StartPeer };
+    running = await start({ ...job, service: echoService(Buffer.from(image, "base64")) });
+    return { port: running.port, token: running.token };
+  },
+  close: () => running?.close(),
 });
-
-/** In bytes, after a collection where that can be asked for. */
-function memory() {
-  globalThis.gc?.();
-  const { used_heap_size: heap, external_memory: external } = getHeapStatistics();
-  return { heap: heap + external, resident: process.memoryUsage.rss() };
-}

@@ -1,0 +1,90 @@
+/** A peer under load: each load between two calls of a true client, its answers tallied, its processor watched. */
+import type { Protocol } from "./echo.ts";
+import type { LoadResult, Target } from "./h2load.ts";
+import { type Places, processorTimes, processS } from "./machine.ts";
+import { type PeerProcess, type Surroundings, startPeer } from "./peer-process.ts";
+import type { Peer } from "./peers.ts";
+import { createTally } from "./tally.ts";
+
+export interface LoadValues extends Record<string, number> {
+  /** Calls answered ok a second. */
+  perS: number;
+  ok: number;
+  /** Calls answered otherwise, or not at all. */
+  failed: number;
+  p50Ms: number;
+  p99Ms: number;
+  /** Calls answered ok a second of the peer's own processor time: whoever else is there takes nothing from it. */
+  perServerS: number;
+  /** Milliseconds until it answered a client after the load. */
+  silentMs: number;
+  /** Of the server's processor: what the peer took of it, and all others. */
+  serverShare: number;
+  othersShare: number;
+  /** Of the load's processors: how busy they were. */
+  loadShare: number;
+}
+
+export interface MeasuredPeer {
+  readonly peer: Peer;
+  readonly process: PeerProcess;
+  /** Runs a load on it. Rejects where a client gets a wrong answer before or after. */
+  load(run: (target: Target) => Promise<LoadResult>): Promise<LoadValues>;
+  /** To be called when its process is closed: rejects where it counted something else than it answered. */
+  check(): Promise<void>;
+}
+
+/** Starts a peer to be measured. */
+export async function measuredPeer(
+  peer: Peer,
+  protocol: Protocol,
+  surroundings: Surroundings,
+): Promise<MeasuredPeer> {
+  const process = await startPeer(peer, protocol, surroundings);
+  const tally = createTally();
+
+  /** Returns the milliseconds that it took. */
+  async function verify(): Promise<number> {
+    const began = performance.now();
+    try {
+      await process.verify();
+    } catch (error) {
+      const what = error instanceof Error ? error.message : error;
+      throw new Error(`${peer.id} (${protocol}) gives a client a wrong answer: ${what}`);
+    }
+    tally.add({ ok: 1, begun: 1 });
+    return performance.now() - began;
+  }
+
+  return {
+    peer,
+    process,
+    async load(run) {
+      await verify();
+      const before = look(process.pid, surroundings.places);
+      const began = performance.now();
+      const result = await run({ protocol, url: process.url, token: process.token });
+      const seconds = (performance.now() - began) / 1000;
+      const after = look(process.pid, surroundings.places);
+      tally.add(result);
+      const silentMs = await verify();
+      const ownS = after.ownS - before.ownS;
+      return {
+        ...{ perS: result.ok / result.seconds, ok: result.ok, failed: result.failed },
+        ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms, perServerS: result.ok / ownS, silentMs },
+        serverShare: ownS / seconds,
+        othersShare: (after.serverS - before.serverS - ownS) / seconds,
+        loadShare: (after.load.busyS - before.load.busyS) / (after.load.totalS - before.load.totalS),
+      };
+    },
+    check: () => tally.check(process),
+  };
+}
+
+function look(pid: number, places: Places) {
+  return {
+    ownS: processS(pid),
+    serverS: processorTimes(places.server).busyS,
+    load: processorTimes(places.load),
+  };
+}

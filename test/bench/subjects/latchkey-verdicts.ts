@@ -1,0 +1,118 @@
+/** Latchkey's verdicts in process: the authorizer that its server asks, over the same cache and fence. */
+import { readFile } from "node:fs/promises";
+import { type ContextValues, createContextValues } from "@connectrpc/connect";
+import { v7 as uuidv7 } from "uuid";
+import type { Authorization } from "../../../src/auth/authorizer.ts";
+import { beginCall, callKey, endCall } from "../../../src/auth/call.ts";
+import { methodName } from "../../../src/auth/method-name.ts";
+import { withDefaults } from "../../../src/config.ts";
+import { createPools } from "../../../src/db/pools.ts";
+import { UserService } from "../../../src/gen/api/users/user_service_pb.js";
+import { createVerdicts } from "../../../src/verdicts.ts";
+import { heapBytes } from "../child-main.ts";
+import { inTurn, uniformDraws, zipfDraws } from "./draws.ts";
+import { drive, prepared } from "./drive.ts";
+import { createRecording, type Recording } from "./recording.ts";
+import type { StartSubject } from "./subject.ts";
+
+/** Verdicts asked for at once, where keys are not in memory. */
+const lanes = 64;
+/** Look-ups at once while memory is filled: as many as the look-ups let wait, or nearly so. */
+const fillingLanes = 1000;
+const method = UserService.method.getUser;
+
+interface Options {
+  /** Each verdict is counted and logged as a call of its own. */
+  readonly recorded?: boolean;
+  readonly keys: number;
+  readonly cacheMaxEntries: number;
+  readonly draws: "uniform" | "zipf";
+}
+
+/** Options: see above. Facts: bytes a key in memory, where many have room there. */
+export const start: StartSubject = async (job) => {
+  const { keys, cacheMaxEntries, draws, recorded } = job.options as unknown as Options;
+  const tokens = await readFile(job.tokensFile ?? "");
+  const length = tokens.indexOf("\n");
+  const tokenOf = (index: number) =>
+    tokens.toString("latin1", index * (length + 1), index * (length + 1) + length);
+  const address = { url: job.databaseUrl };
+  const pools = createPools(
+    { address, listenAddress: address, description: "", close: async () => {} },
+    false,
+  );
+  const config = withDefaults({ production: true, databaseUrl: job.databaseUrl, cacheMaxEntries });
+  const verdicts = await createVerdicts({
+    ...{ pools, config, secretKey: undefined, instanceId: uuidv7(), publicMethods: [] },
+    onError(message, error) {
+      throw new Error(message, { cause: error });
+    },
+  });
+
+  function check({ verdict, error }: Authorization): void {
+    if (error !== undefined || verdict.principal === undefined) throw error ?? new Error("nobody was let in");
+  }
+  function authorize(token: string, values: ContextValues): void | Promise<void> {
+    const read = (name: string) => (name === config.apiKeyHeader ? token : undefined);
+    const answer = verdicts.authorizer.authorize(method, read, values);
+    return answer instanceof Promise ? answer.then(check) : check(answer);
+  }
+  const ask = (token: string) => authorize(token, createContextValues());
+
+  const recording = recorded ? createRecording(job.databaseUrl) : undefined;
+  let calls = 0;
+  function askAndRecord({ recorder, room }: Recording, token: string): void | Promise<void> {
+    const call = beginCall({
+      ...{ method: methodName(method), protocol: "verify", requestId: null, userAgent: null },
+    });
+    const record = () => {
+      recorder.record(endCall(call, { code: 0, errorMessage: undefined, requestBytes: 0, responseBytes: 0 }));
+      calls++;
+      return room();
+    };
+    const authorized = authorize(token, createContextValues().set(callKey, call));
+    return authorized instanceof Promise ? authorized.then(record) : record();
+  }
+
+  async function fill(): Promise<void> {
+    for (let from = 0; from < keys; from += fillingLanes) {
+      await Promise.all(
+        Array.from({ length: Math.min(fillingLanes, keys - from) }, (_, n) => ask(tokenOf(from + n))),
+      );
+    }
+  }
+  const bytesBefore = heapBytes();
+  await fill();
+  const next = inTurn(draws === "zipf" ? zipfDraws(keys) : uniformDraws(keys));
+  /** A token comes with its request: it is made just before, and in no memory that was not touched for long. */
+  const arrived: string[] = [];
+  let taken = 0;
+  const source = {
+    prepare() {
+      for (let n = 0; n < prepared; n++) arrived[n] = tokenOf(next());
+      taken = 0;
+    },
+    ask() {
+      const token = arrived[taken++] as string;
+      return recording === undefined ? ask(token) : askAndRecord(recording, token);
+    },
+    ...(recording !== undefined && { drained: recording.drained }),
+  };
+  return {
+    // Of few keys, what a start leaves behind would be most of it.
+    facts: keys < 10_000 || cacheMaxEntries < keys ? {} : { bytesPerKey: (heapBytes() - bytesBefore) / keys },
+    async measure(seconds) {
+      if (cacheMaxEntries < keys) return drive({ ...source, seconds, lanes });
+      // Where the machine was too busy to prove that changes are heard, memory was cleared since.
+      const some = Array.from({ length: 32 }, () => ask(tokenOf(next())));
+      if (some.some((answer) => answer instanceof Promise)) await fill();
+      await Promise.all(some);
+      return drive({ ...source, seconds, lanes: 1 });
+    },
+    async close() {
+      await recording?.close(calls);
+      await verdicts.close();
+      await pools.close();
+    },
+  };
+};
