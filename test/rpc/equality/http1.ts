@@ -10,6 +10,8 @@ export class Http1Connection {
   readonly socket: Socket;
   #received = Buffer.alloc(0);
   #closed = false;
+  /** The server has said that it will close it. */
+  #isOver = false;
   #wake: () => void = () => {};
 
   constructor(port: number) {
@@ -28,7 +30,7 @@ export class Http1Connection {
   }
 
   get reusable(): boolean {
-    return !this.#closed && !this.socket.destroyed && this.#received.length === 0;
+    return !this.#closed && !this.#isOver && !this.socket.destroyed && this.#received.length === 0;
   }
 
   async exchange(request: Request): Promise<Answer> {
@@ -89,6 +91,7 @@ export class Http1Connection {
       }
       const headers = sorted(lines.map(field));
       const value = (name: string) => headers.find(([each]) => each === name)?.[1];
+      this.#isOver = value("connection") === "close";
       const answer = { status, headers, interim, trailers: [] as Fields };
       if (method === "HEAD" || status === 204 || status === 304)
         return { ...answer, body: "", end: "headers" };
