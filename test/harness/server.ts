@@ -7,7 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import type postgres from "postgres";
-import { type Config, withDefaults } from "../../src/config.ts";
+import { type Config, readConfig, withDefaults } from "../../src/config.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { ApiKeyService, CreateApiKeyRequestSchema } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { AuditLogService } from "../../src/gen/latchkey/v1/audit_log_service_pb.js";
@@ -22,6 +22,9 @@ import { logFile, noteSecret } from "./secrets.ts";
 import { until } from "./until.ts";
 
 export const secretKey = "sk_test_0123456789abcdef";
+
+/** Of the run, for all servers of tests that do not say otherwise: LATCHKEY_LEAN_UNARY=false npm test. */
+const { LATCHKEY_LEAN_UNARY = "true" } = process.env;
 
 export interface TestServer {
   readonly server: Server;
@@ -62,6 +65,7 @@ export async function startServer(
     port: 0,
     secretKey: options.acceptSecretKey === false ? undefined : noteSecret(secretKey),
     dataDir: newDirectory(),
+    leanUnary: readConfig({ LATCHKEY_LEAN_UNARY }).leanUnary,
     ...options,
     databaseUrl,
   });
@@ -203,7 +207,7 @@ export async function spawnServer(env: Record<string, string>): Promise<ServerPr
 export function spawnMain(args: string[], env: Record<string, string>) {
   const { PATH = "", HOME = "" } = process.env;
   const child = spawn(process.execPath, ["src/main.ts", ...args], {
-    env: { PATH, HOME, PORT: "0", ...env },
+    env: { PATH, HOME, PORT: "0", LATCHKEY_LEAN_UNARY, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const listeners: ((text: string) => void)[] = [];

@@ -170,7 +170,7 @@ const made: fc.Arbitrary<Made> = fc.record({
   lengthOff: fc.oneof({ weight: 8, arbitrary: fc.constant(0) }, fc.integer({ min: -8, max: 70_000 })),
   damage,
   cuts,
-  framing: fc.constantFrom("length", "chunked"),
+  framing: fc.constantFrom("length", "length", "chunked"),
   query: fc.oneof({ weight: 6, arbitrary: fc.constant("") }, fc.webQueryParameters()),
 });
 

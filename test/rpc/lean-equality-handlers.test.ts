@@ -19,6 +19,17 @@ for (const protocol of protocols) {
   });
 }
 
+for (const protocol of usual) {
+  test(`${protocol.name}: it is the lean path that is compared, with Connect's own`, async () => {
+    const request = build(protocol, { message: { text: "hello" } });
+    const byConnect = pair.sides.map(async (side) => {
+      await side.send(request);
+      return side.sightings.map((sighting) => sighting.byConnect);
+    });
+    assert.deepEqual(await Promise.all(byConnect), [[false], [true]]);
+  });
+}
+
 for (const name of behaviourNames) {
   test(`a handler that does this: ${name}`, async () => {
     await pair.compareAll(

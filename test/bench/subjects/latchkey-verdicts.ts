@@ -43,7 +43,7 @@ export const start: StartSubject = async (job) => {
   );
   const config = withDefaults({ production: true, databaseUrl: job.databaseUrl, cacheMaxEntries });
   const verdicts = await createVerdicts({
-    ...{ pools, config, secretKey: undefined, instanceId: uuidv7(), publicMethods: [] },
+    ...{ pools, config, secretKey: undefined, instanceId: uuidv7(), publicMethods: [], services: {} },
     onError(message, error) {
       throw new Error(message, { cause: error });
     },

@@ -10,6 +10,8 @@ export class Http1Connection {
   readonly socket: Socket;
   #received = Buffer.alloc(0);
   #closed = false;
+  /** The server has said that it will close it. */
+  #isOver = false;
   #wake: () => void = () => {};
 
   constructor(port: number) {
@@ -28,12 +30,12 @@ export class Http1Connection {
   }
 
   get reusable(): boolean {
-    return !this.#closed && !this.socket.destroyed && this.#received.length === 0;
+    return !this.#closed && !this.#isOver && !this.socket.destroyed && this.#received.length === 0;
   }
 
   async exchange(request: Request): Promise<Answer> {
     const sent = this.#send(request);
-    const answer = await this.#receive(request.method === "HEAD");
+    const answer = await this.#receive(request.method);
     // What is answered early is still sent to its end: the next request comes after it.
     await sent;
     return answer;
@@ -43,7 +45,7 @@ export class Http1Connection {
   async pipeline(requests: readonly Request[]): Promise<Answer[]> {
     for (const request of requests) await this.#send(request);
     const answers: Answer[] = [];
-    for (const { method } of requests) answers.push(await this.#receive(method === "HEAD"));
+    for (const { method } of requests) answers.push(await this.#receive(method));
     return answers;
   }
 
@@ -73,7 +75,7 @@ export class Http1Connection {
     }
   }
 
-  async #receive(isHead: boolean): Promise<Answer> {
+  async #receive(method: string): Promise<Answer> {
     const interim: number[] = [];
     for (;;) {
       const head = await this.#until((bytes) => {
@@ -89,8 +91,10 @@ export class Http1Connection {
       }
       const headers = sorted(lines.map(field));
       const value = (name: string) => headers.find(([each]) => each === name)?.[1];
+      this.#isOver = value("connection") === "close";
       const answer = { status, headers, interim, trailers: [] as Fields };
-      if (isHead || status === 204 || status === 304) return { ...answer, body: "", end: "headers" };
+      if (method === "HEAD" || status === 204 || status === 304)
+        return { ...answer, body: "", end: "headers" };
       if (value("transfer-encoding") === "chunked") return { ...answer, ...(await this.#chunks()) };
       const length = value("content-length");
       if (length === undefined) return { ...answer, body: shown(await this.#rest()), end: "closed" };

@@ -4,10 +4,12 @@
  */
 import assert from "node:assert/strict";
 import type { ClientHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import type { Config } from "../../../src/config.ts";
 import { createTestDatabase } from "../../harness/postgres.ts";
 import { createUserAndKey, startServer, type TestServer } from "../../harness/server.ts";
+import { until } from "../../harness/until.ts";
 import { handle } from "./behaviours.ts";
 import { Http1Connection } from "./http1.ts";
 import { Http2Connection } from "./http2.ts";
@@ -28,6 +30,7 @@ export class Side {
   readonly name: "lean" | "stock";
   readonly server: TestServer;
   readonly sightings: Sighting[];
+  readonly #accepted: Socket[] = [];
   #http1: Http1Connection | undefined;
   #http2: Http2Connection | undefined;
 
@@ -35,6 +38,18 @@ export class Side {
     this.name = name;
     this.server = server;
     this.sightings = sightings;
+    server.server.app.server.on("connection", (socket: Socket) => this.#accepted.push(socket));
+  }
+
+  /** Waits until the server has read everything that was written on a connection. */
+  async hasRead(socket: Pick<Socket, "localPort" | "bytesWritten">): Promise<void> {
+    await until(
+      () => {
+        const own = this.#accepted.find(({ remotePort }) => remotePort === socket.localPort);
+        return [socket.localPort, own?.bytesRead, socket.bytesWritten];
+      },
+      ([port, read, written]) => port !== undefined && read === written,
+    );
   }
 
   http1(): Http1Connection {
@@ -54,6 +69,25 @@ export class Side {
         ? await this.http1().exchange(request)
         : await this.http2().exchange(request, onStream);
     return { answer: normal(answer, request), seen: await Promise.all(this.sightings.map(afterwards)) };
+  }
+
+  /** Sends all of them at once, over HTTP/1.1 on a connection for each. What was seen is in the order of the messages. */
+  async sendAll(requests: readonly Request[]): Promise<{ answers: Answer[]; seen: unknown[] }> {
+    this.sightings.length = 0;
+    const answers = await Promise.all(
+      requests.map(async (request) => {
+        if (request.version === "2") return normal(await this.http2().exchange(request), request);
+        const connection = new Http1Connection(this.server.port);
+        const answer = normal(await connection.exchange(request), request);
+        connection.socket.destroy();
+        return answer;
+      }),
+    );
+    const seen = await Promise.all(this.sightings.map(afterwards));
+    return {
+      answers,
+      seen: seen.sort((a, b) => (JSON.stringify(a.message) < JSON.stringify(b.message) ? -1 : 1)),
+    };
   }
 
   close(): void {

@@ -24,6 +24,10 @@ export async function readRows(
       const what = `${row.user_agent}: ${sent.get(row.user_agent)}`;
       own.set(what, [...(own.get(what) ?? []), { ...row }]);
     }
+    // Those of one user agent ran at once.
+    for (const own of Object.values(bySide)) {
+      for (const all of own.values()) all.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+    }
     return bySide;
   } finally {
     await sql.end();
