@@ -22,6 +22,8 @@ export interface RequestLogFilter {
   readonly peerAddress?: AddressRange | undefined;
   /** In the error message. The letters A to Z are the same in either case. */
   readonly errorText?: string | undefined;
+  /** 32 hexadecimal digits, lower case. */
+  readonly traceId?: string | undefined;
 }
 
 type Field = keyof RequestLogFilter;
@@ -87,6 +89,10 @@ const conditions: { readonly [F in Field]-?: Condition<NonNullable<RequestLogFil
   errorText: {
     sql: (text) => sql`strpos(lower(error_message COLLATE "C"), ${foldCase(text)}) > 0`,
     matches: (row, text) => row.errorMessage !== null && foldCase(row.errorMessage).includes(foldCase(text)),
+  },
+  traceId: {
+    sql: (id) => sql`trace_id = ${id}`,
+    matches: (row, id) => row.traceId === id,
   },
 };
 

@@ -51,6 +51,7 @@ export function readFilter(filter: FilterMessage | undefined, principal: Princip
     protocol: readProtocol(filter.protocol),
     peerAddress: filter.peerAddress === "" ? undefined : readAddress(filter.peerAddress),
     errorText: checkText("error_text", filter.errorText, maxErrorTextLength) || undefined,
+    traceId: filter.traceId === "" ? undefined : readTraceId(filter.traceId),
   };
 }
 
@@ -112,4 +113,9 @@ function readAddress(text: string): AddressRange {
     );
   }
   return range;
+}
+
+function readTraceId(text: string): string {
+  if (/^[0-9a-f]{32}$/i.test(text)) return text.toLowerCase();
+  throw invalid("trace_id must be 32 hexadecimal digits, as in traceparent: 00-TRACE_ID-…");
 }
