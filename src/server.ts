@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { AddressInfo, Socket } from "node:net";
 import { hostname } from "node:os";
 import type { ConnectRouter } from "@connectrpc/connect";
+import type { TracerProvider } from "@opentelemetry/api";
 import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
@@ -23,6 +24,7 @@ import { createTailStore } from "./logs/tail-store.ts";
 import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
+import { recordTraces } from "./rpc/traces.ts";
 import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
 import { keepFolded } from "./usage/fold.ts";
@@ -38,6 +40,8 @@ export interface ServerOptions extends Partial<Omit<Config, "workers">> {
   routes?: (router: ConnectRouter) => void;
   /** Where the server's log goes, a JSON line each; default standard error. */
   logStream?: { write(line: string): void };
+  /** Makes a span of each RPC; default: the provider that is registered with `@opentelemetry/api`, while there is one. */
+  tracerProvider?: TracerProvider;
   /** Told of what takes a while at the start, for people. */
   onProgress?: (message: string) => void;
 }
@@ -134,17 +138,15 @@ async function join(
   closers.unshift(() => tails.close());
 
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
-  const recorder = createRecorder({
-    write: createUsageStore({
-      db: database(pools.open("usage", 1)),
-      instance,
-      redact: createRedactor(config.tokenPrefix),
-    }),
+  const redact = createRedactor(config.tokenPrefix);
+  const usage = createRecorder({
+    write: createUsageStore({ db: database(pools.open("usage", 1)), instance, redact }),
     durability: config.usageDurability,
     records: (method) => !unlogged.has(method.service),
     onError,
   });
-  closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
+  closers.unshift(() => usage.close(Math.max(1000, config.shutdownTimeoutMs)));
+  const recorder = recordTraces(usage, { provider: options.tracerProvider, redact });
 
   // An hour of a million keys takes a while.
   const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);

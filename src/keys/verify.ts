@@ -77,14 +77,21 @@ export function createVerification(
     for (const { question, skipUsage } of inquiries) {
       if (!skipUsage && !recorder.accepts(question.method)) throw cannotCount();
     }
-    const requestId = context.values.get(callKey)?.requestId;
+    const { requestId, traceId } = context.values.get(callKey) ?? {};
     const verdicts: MessageInitShape<typeof ApiKeyVerdictSchema>[] = [];
     const counted: Promise<boolean>[] = [];
     const queue = inquiries.entries();
     const work = async () => {
       for (const [i, { question, skipUsage }] of queue) {
         const { method, peerAddress } = question;
-        const call = beginCall({ method, protocol: "verify", requestId, userAgent: "", peerAddress });
+        const call = beginCall({
+          method,
+          protocol: "verify",
+          requestId,
+          userAgent: "",
+          peerAddress,
+          traceId,
+        });
         const verdict = await options.decide(question);
         const told = tell(verdict, apiKeyHeader);
         verdicts[i] = told.message;

@@ -56,6 +56,7 @@ export class RunningRpc {
       userAgent: context.requestHeader.get("user-agent"),
       peerAddress: this.#peerAddress,
     });
+    this.#recorder.begin?.(this.call, (name) => context.requestHeader.get(name));
     this.values.set(callKey, this.call);
     return this.call;
   }
