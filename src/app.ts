@@ -6,11 +6,14 @@ import Fastify, { type FastifyInstance, LogController } from "fastify";
 import type { Config } from "./config.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { loggerOptions } from "./logger.ts";
-import { answerNotFound } from "./rpc/not-found.ts";
+import { answerNotFound, answerUnknownRpc } from "./rpc/not-found.ts";
+import { watchRequestHooks } from "./rpc/request-hooks.ts";
 
 export interface App {
   readonly fastify: FastifyInstance;
   readonly listener: Listener;
+  /** Whether somebody, CORS included, has hooked into Fastify's `onRequest`. */
+  readonly hooked: () => boolean;
 }
 
 /** Creates the instance; nothing listens yet. Rejects where TLS files cannot be read. */
@@ -36,9 +39,10 @@ export async function createApp(
     },
   });
   if (created.listener === undefined) throw new Error("Fastify no longer asks its serverFactory at once");
+  const hooked = watchRequestHooks(fastify, [answerUnknownRpc]);
   if (config.corsOrigins.length > 0) await fastify.register(fastifyCors, corsOptions(config));
   fastify.setNotFoundHandler(answerNotFound);
-  return { fastify, listener: created.listener };
+  return { fastify, listener: created.listener, hooked };
 }
 
 /** Timeouts that nobody has needed to set: see ListenerOptions. */

@@ -73,6 +73,8 @@ export interface Config {
   streamResetRate: number;
   /** RPCs at once on this instance; more are answered resource_exhausted. `LATCHKEY_MAX_CONCURRENT_RPCS`, default 10000. */
   maxConcurrentRpcs: number;
+  /** False: unary RPCs go by Connect's own handlers too, slower and to the same effect. `LATCHKEY_LEAN_UNARY`, default true. */
+  leanUnary: boolean;
   /** Longest deadline of a unary RPC, and its deadline when the client sets none; 0: none. `LATCHKEY_MAX_UNARY_MS`, default 60000. */
   maxUnaryMs: number;
   /** A stop waits this long for running RPCs. `LATCHKEY_SHUTDOWN_TIMEOUT_MS`, default 10000. */
@@ -181,6 +183,7 @@ const settings: readonly Setting[] = [
   setting("LATCHKEY_STREAM_RESET_BURST", "streamResetBurst", integer(1, 2 ** 31 - 1), 1000),
   setting("LATCHKEY_STREAM_RESET_RATE", "streamResetRate", integer(1, 2 ** 31 - 1), 33),
   setting("LATCHKEY_MAX_CONCURRENT_RPCS", "maxConcurrentRpcs", integer(1, 2 ** 31 - 1), 10_000),
+  setting("LATCHKEY_LEAN_UNARY", "leanUnary", boolean, true),
   setting("LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", integer(0, maxMs), 60_000),
   setting("LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", integer(0, maxMs), 10_000),
   setting("LATCHKEY_WORKERS", "workers", workerCount, 1),

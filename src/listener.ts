@@ -1,10 +1,17 @@
 import { once } from "node:events";
-import { type IncomingMessage, type RequestListener, Server, type ServerResponse } from "node:http";
+import {
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  Server,
+  type ServerResponse,
+} from "node:http";
 import {
   createServer as createHttp2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
@@ -45,6 +52,22 @@ export interface ListenerOptions {
   onAcceptError?: (error: Error) => void;
 }
 
+/** Who sees requests before the handler does, and takes those of its kind. */
+export interface UnaryEntrance {
+  /**
+   * Takes an HTTP/2 stream, or answers false: then the handler has it. `passOn` gives a
+   * stream that was taken to the handler all the same, unanswered.
+   */
+  takeStream(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    rawHeaders: readonly string[],
+    passOn: () => void,
+  ): boolean;
+  /** The same of an HTTP/1.1 request. */
+  takeRequest(req: IncomingMessage, res: ServerResponse, passOn: () => void): boolean;
+}
+
 /** One port that speaks HTTP/1.1, HTTP/2 with prior knowledge and, with a certificate, both over TLS. */
 export interface Listener {
   /** What Fastify's `serverFactory` returns. Its `close` drains as `Listener.close` does. */
@@ -53,6 +76,8 @@ export interface Listener {
   readonly connections: number;
   /** Open HTTP/2 sessions. */
   readonly sessions: number;
+  /** Lets this one see requests first. */
+  takeUnary(entrance: UnaryEntrance): void;
   /** Takes a connection that was accepted elsewhere and of which nothing has been read. After `close` it is cut. */
   accept(socket: Socket): void;
   /**
@@ -84,6 +109,9 @@ export function createListener(options: ListenerOptions, handler: RequestListene
     get sessions() {
       return server.sessions.size;
     },
+    takeUnary: (entrance) => {
+      server.unary = entrance;
+    },
     accept: (socket) => server.acceptElsewhere(socket),
     async close() {
       // An error can only say that it is closed already; the call comes when all has ended nonetheless.
@@ -102,6 +130,7 @@ export function createListener(options: ListenerOptions, handler: RequestListene
 class OnePortServer extends Server {
   readonly sockets = new Set<Socket>();
   readonly sessions = new Set<ServerHttp2Session>();
+  unary: UnaryEntrance | undefined;
   readonly #undecided = new Set<Socket>();
   /** HTTP/1.1 connections, each with the response to its latest request. */
   readonly #http1 = new Map<Socket, ServerResponse | undefined>();
@@ -183,16 +212,25 @@ class OnePortServer extends Server {
       session.once("close", () => this.sessions.delete(session));
       if (idleMs > 0) session.setTimeout(idleMs, () => session.close());
     });
-    server.on("stream", (stream) => stream.once("finish", dropUnread));
     // The compatibility API's objects stand in for node:http's, as they do under Fastify with http2: true.
-    const handle = inTurns(
-      this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void,
-    );
-    server.on("request", handle);
-    server.on("checkContinue", (req, res) => {
+    const handle = this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
+    // They are made by a server that has no connections of its own, for the streams that are passed on to it.
+    const compatible = createHttp2Server();
+    compatible.on("request", handle);
+    compatible.on("checkContinue", (req, res) => {
       continueOnRead(req.stream, res);
       handle(req, res);
     });
+    server.on(
+      "stream",
+      inTurns((stream, headers, flags, rawHeaders) => {
+        const passOn = () => {
+          stream.once("finish", dropUnread);
+          compatible.emit("stream", stream, headers, flags, rawHeaders);
+        };
+        if (!this.unary?.takeStream(stream, headers, rawHeaders, passOn)) passOn();
+      }),
+    );
     return server;
   }
 
@@ -244,9 +282,12 @@ class OnePortServer extends Server {
     // A connection that ends with requests on it tells each of them, at a time when its reader may have gone.
     for (const message of [req, res]) message.on("error", () => {});
     if (this.#draining) res.setHeader("connection", "close");
-    if (isUpload(req.headers)) guardUpload(req, res);
-    else discardRest(req, res);
-    this.#handler(req, res);
+    const passOn = () => {
+      if (isUpload(req.headers)) guardUpload(req, res);
+      else discardRest(req, res);
+      this.#handler(req, res);
+    };
+    if (!this.unary?.takeRequest(req, res, passOn)) passOn();
   }
 
   #drain(): void {

@@ -1,11 +1,6 @@
 /** Request bodies that nobody reads: how a client is kept from sending them, and a server from taking them in. */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
-import {
-  constants,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Stream,
-} from "node:http2";
+import { constants, type Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 
@@ -13,20 +8,6 @@ import type { Readable } from "node:stream";
 const DISCARD_BYTES = 64 * 1024;
 const DISCARD_MS = 5_000;
 const END_STREAM_POLL_MS = 20; // no event tells that a frame was sent
-
-/**
- * Marks a request whose body is not going to be read; call it before the response is written. An HTTP/1.1
- * client that still has much to send is told that this is its connection's last response. Without the call,
- * and on HTTP/2 with or without, the listener stops reading once the response is out all the same:
- * HTTP/1.1 connections close, HTTP/2 streams get RST_STREAM(NO_ERROR) (RFC 9113, section 8.1).
- */
-export function refuseBody(
-  req: IncomingMessage | Http2ServerRequest,
-  res: ServerResponse | Http2ServerResponse,
-): void {
-  const announce = req.httpVersionMajor === 1 && !req.complete && !res.headersSent;
-  if (announce && isUpload(req.headers)) res.setHeader("connection", "close");
-}
 
 /** Sends `100 Continue` when the body is first read, so that a handler may refuse before it is sent. */
 export function continueOnRead(body: Readable, res: ServerResponse | Http2ServerResponse): void {
@@ -45,10 +26,17 @@ export function isUpload(headers: IncomingHttpHeaders): boolean {
 
 /**
  * Keeps node from reading what is left of a body after its response, and from destroying the socket under a
- * client that is still sending: that resets the connection, and the response is lost on the way.
+ * client that is still sending: that resets the connection, and the response is lost on the way. A client that
+ * has not sent everything when it is answered is told that this is its connection's last response: having sent
+ * the rest meanwhile, it would ask again on a connection that ends.
  */
 export function guardUpload(req: IncomingMessage, res: ServerResponse): void {
   const { socket } = req; // node takes it off the request when a reader stops half-way
+  const writeHead = res.writeHead as (...args: unknown[]) => ServerResponse;
+  res.writeHead = (...args: unknown[]) => {
+    if (!req.complete && !res.headersSent) res.setHeader("connection", "close");
+    return writeHead.apply(res, args);
+  };
   res.prependOnceListener("finish", () => {
     if (!req.complete && !socket.destroyed) abandonUpload(req, socket);
   });

@@ -8,8 +8,6 @@ import type { TracerProvider } from "@opentelemetry/api";
 import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
-import { apiKeyGate } from "./auth/gate.ts";
-import { apiKeyInterceptor } from "./auth/interceptor.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, withDefaults } from "./config.ts";
@@ -21,7 +19,6 @@ import { createPools } from "./db/pools.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
-import { boundaryInterceptor } from "./rpc/boundary.ts";
 import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
 import { recordTraces } from "./rpc/traces.ts";
@@ -95,7 +92,11 @@ async function join(
     ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
     : undefined;
 
-  const { fastify: app, listener } = await createApp(config, {
+  const {
+    fastify: app,
+    listener,
+    hooked,
+  } = await createApp(config, {
     secretKey,
     ...(options.logStream && { logStream: options.logStream }),
   });
@@ -156,7 +157,6 @@ async function join(
   // Every running RPC listens to it.
   setMaxListeners(0, shutdown.signal);
   const health = createHealth([]);
-  const { authorizer, streams } = verdicts;
   const rpcs = mountRpcs(app, {
     routes(router) {
       mountServices(router, {
@@ -168,9 +168,11 @@ async function join(
       options.routes?.(router);
       mountInfrastructure(router, health, config.reflection);
     },
-    gate: apiKeyGate({ authorizer, recorder }),
-    interceptors: [boundaryInterceptor(app.log), apiKeyInterceptor({ authorizer, recorder, streams })],
+    authorizer: verdicts.authorizer,
+    streams: verdicts.streams,
     recorder,
+    listener,
+    hooked,
     uncapped: [HealthService],
     shutdownSignal: shutdown.signal,
     ...config,

@@ -34,6 +34,7 @@ const defaults: Config = {
   streamResetBurst: 1000,
   streamResetRate: 33,
   maxConcurrentRpcs: 10_000,
+  leanUnary: true,
   maxUnaryMs: 60_000,
   shutdownTimeoutMs: 10_000,
   workers: 1,

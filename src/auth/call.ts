@@ -1,6 +1,6 @@
 /** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
 import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
-import { v7 as uuidv7 } from "uuid";
+import { createCallId } from "./call-id.ts";
 import type { CallSpan } from "./call-span.ts";
 import type { ReadHeader } from "./credential.ts";
 import type { MethodName } from "./method-name.ts";
@@ -71,9 +71,9 @@ export function beginCall(begin: {
   peerAddress?: string | undefined;
   traceId?: string | undefined;
 }): Call {
-  const id = uuidv7();
+  const id = createCallId();
   const given = begin.requestId;
-  return {
+  const call: OpenCall = {
     id,
     method: begin.method,
     protocol: begin.protocol,
@@ -85,22 +85,31 @@ export function beginCall(begin: {
     verdict: undefined,
     traceId: begin.traceId,
     span: undefined,
+    code: 0,
+    durationUs: 0,
+    errorMessage: undefined,
+    requestBytes: undefined,
+    responseBytes: undefined,
   };
+  return call;
 }
 
-/** Ends a call. */
+/** As it is made: one object from the first to the last, so that ending a call makes no second one. */
+type OpenCall = { -readonly [Field in keyof EndedCall]: EndedCall[Field] };
+
+/** Ends a call that `beginCall` began, once: it is the ended one from then on. */
 export function endCall(
   call: Call,
   end: Pick<EndedCall, "code" | "errorMessage" | "requestBytes" | "responseBytes">,
 ): EndedCall {
-  return {
-    ...call,
-    ...end,
-    // What a handler passes on from elsewhere may be no code at all.
-    code: end.code in Code || end.code === 0 ? end.code : Code.Unknown,
-    errorMessage: end.errorMessage === undefined ? undefined : cut(withoutInput(end.errorMessage)),
-    durationUs: Math.round((performance.now() - call.startedMs) * 1000),
-  };
+  const ended = call as OpenCall;
+  // What a handler passes on from elsewhere may be no code at all.
+  ended.code = end.code === 0 || end.code in Code ? end.code : Code.Unknown;
+  ended.errorMessage = end.errorMessage === undefined ? undefined : cut(withoutInput(end.errorMessage));
+  ended.requestBytes = end.requestBytes;
+  ended.responseBytes = end.responseBytes;
+  ended.durationUs = Math.round((performance.now() - call.startedMs) * 1000);
+  return ended;
 }
 
 /** Protobuf quotes JSON that it cannot read, and what stands there may be a token. The caller may see it, the log not. */

@@ -1,43 +1,35 @@
-/** Mounts Connect's handlers on Fastify: where an RPC enters, and where it leaves. */
-
-import type { DescService } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  type ContextValues,
-  createConnectRouter,
-  type HandlerContext,
-  type Interceptor,
-} from "@connectrpc/connect";
-import type {
-  UniversalHandler,
-  UniversalServerRequest,
-  UniversalServerResponse,
-} from "@connectrpc/connect/protocol";
-import {
-  compressionBrotli,
-  compressionGzip,
-  universalRequestFromNodeRequest,
-  universalResponseToNodeResponse,
-} from "@connectrpc/connect-node";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { type CallRecorder, cannotCount } from "../auth/call.ts";
-import { refuseBody } from "../request-body.ts";
-import { answerStream, answerUnary } from "./answer.ts";
-import { createDeadline, dropFarDeadline } from "./deadline.ts";
-import { refuseDamagedQuery } from "./get-message.ts";
+/** Mounts services: where an RPC enters, and which path it takes to its handler. */
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import { type ConnectRouter, createConnectRouter, createServiceImplSpec } from "@connectrpc/connect";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import type { FastifyInstance } from "fastify";
+import type { Authorizer } from "../auth/authorizer.ts";
+import type { CallRecorder } from "../auth/call.ts";
+import { apiKeyGate } from "../auth/gate.ts";
+import { apiKeyInterceptor } from "../auth/interceptor.ts";
+import type { OpenStreams } from "../auth/open-streams.ts";
+import type { Listener } from "../listener.ts";
+import { createAdmission } from "./admission.ts";
+import { boundaryInterceptor, createBoundary } from "./boundary.ts";
+import { createLeanPath } from "./lean/lean-path.ts";
+import type { UnaryMethod } from "./lean/unary-method.ts";
 import { answerUnknownRpc } from "./not-found.ts";
-import { peerAddress } from "./peer-address.ts";
+import { createPeerAddress } from "./peer-address.ts";
 import { RunningRpc } from "./running-rpc.ts";
+import { createStock } from "./stock.ts";
 
 export interface MountOptions {
   routes: (router: ConnectRouter) => void;
-  /** Decides before the body is read; see `apiKeyGate`. */
-  gate: (context: HandlerContext) => void | Promise<void>;
-  /** The first one is outermost. */
-  interceptors: Interceptor[];
+  authorizer: Authorizer;
   recorder: CallRecorder;
+  streams: OpenStreams;
+  /** Where unary RPCs are met before Fastify is asked. */
+  listener: Listener;
+  /** Whether somebody has hooked into Fastify's `onRequest`; asked once the app is ready. */
+  hooked: () => boolean;
+  /** False: every RPC goes by Connect's own handlers. */
+  leanUnary: boolean;
   /** Bytes of one message, each way. */
   maxMessageBytes: number;
   /** Milliseconds that a unary RPC may take, and its client to take the answer; 0: no limit of the server's own. */
@@ -49,6 +41,7 @@ export interface MountOptions {
   maxConcurrentRpcs: number;
   /** Services that are answered however many RPCs run. */
   uncapped: readonly DescService[];
+  trustedProxies: readonly string[];
   /** Aborts what still runs when a stop has waited long enough. */
   shutdownSignal: AbortSignal;
 }
@@ -62,163 +55,88 @@ export interface MountedRpcs {
   idle(): Promise<void>;
 }
 
-const ignoreCalls: CallRecorder = { accepts: () => true, record: () => undefined };
-
 /**
- * Mounts the routes on a Fastify instance of their own, so that parsing no body is
- * nobody else's concern. An RPC passes Fastify's router and its onRequest hooks;
- * the response is written past Fastify.
+ * Mounts the routes. A unary RPC of the usual form takes the lean path, straight from
+ * the listener; every other one goes through Fastify to Connect's handlers. Where
+ * somebody has hooked into Fastify's `onRequest`, all of them pass its router and those
+ * hooks first. Either way the response is written past Fastify.
+ *
+ * The routes stand on a Fastify instance of their own, so that parsing no body is
+ * nobody else's concern.
  */
 export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedRpcs {
-  let running = 0;
-  /** Those that count against the room: all that run but those that were refused. */
-  const admitted = new Set<RunningRpc>();
-  const anonymous = new Set<RunningRpc>();
-  let undecided = 0;
-  let onIdle: (() => void)[] = [];
+  const admission = createAdmission(options);
+  const uncapped = new Set(options.uncapped.map((service) => service.typeName));
+  const isUncapped = (service: string) => uncapped.has(service);
+  const peerAddress = createPeerAddress(options.trustedProxies);
+  const boundary = createBoundary(app.log);
+  const acceptCompression = [compressionGzip, compressionBrotli];
 
+  const { authorizer, recorder, hooked } = options;
   const router = createConnectRouter({
-    acceptCompression: [compressionGzip, compressionBrotli],
+    acceptCompression,
     readMaxBytes: options.maxMessageBytes,
     writeMaxBytes: options.maxMessageBytes,
     shutdownSignal: options.shutdownSignal,
-    interceptors: options.interceptors,
-    requestGate(context) {
+    interceptors: [boundaryInterceptor(boundary), apiKeyInterceptor(options)],
+    requestGate: admitted(apiKeyGate({ authorizer, recorder })),
+  });
+  const unary = new Map<DescMethod, UnaryMethod>();
+  options.routes(noting(router, unary));
+  checkMountedOnce(router.handlers);
+
+  const stock = createStock({ ...options, admission, peerAddress, isUncapped });
+  const lean = createLeanPath({
+    ...options,
+    methods: options.leanUnary ? [...unary.values()] : [],
+    interceptors: [],
+    admission,
+    peerAddress,
+    isUncapped,
+    boundary,
+    acceptCompression,
+  });
+
+  /** The gate, and whether there is room for whoever passes it. */
+  function admitted(gate: ReturnType<typeof apiKeyGate>): ReturnType<typeof apiKeyGate> {
+    function admit({ place, call }: RunningRpc): void {
+      const isAnonymous = call !== undefined && call.verdict?.principal === undefined;
+      const refusal = admission.decided(place, isAnonymous);
+      if (refusal !== undefined) throw refusal;
+    }
+    return async (context) => {
       const rpc = RunningRpc.of(context);
-      rpc?.begin(context);
+      if (rpc === undefined) return gate(context);
       try {
-        if (rpc?.refusal !== undefined) throw rpc.refusal;
-        const passed = options.gate(context);
-        if (rpc === undefined) return passed;
-        return passed instanceof Promise ? admitLater(rpc, passed) : admit(rpc);
+        rpc.begin(context);
+        if (rpc.refusal !== undefined) throw rpc.refusal;
+        const passed = gate(context);
+        if (passed !== undefined) await admission.waitFor(rpc.place, passed);
+        admit(rpc);
       } catch (error) {
-        if (rpc !== undefined) admitted.delete(rpc);
+        admission.refused(rpc.place);
         throw error;
       }
-    },
-  });
-  options.routes(router);
-  checkMountedOnce(router.handlers);
-  const uncapped = new Set(options.uncapped.map((service) => service.typeName));
-
-  /** Keeps half of the room for callers that are known: the others cannot hold all of it. */
-  function admit(rpc: RunningRpc): void {
-    if (rpc.call === undefined || rpc.call.verdict?.principal !== undefined) return;
-    if (uncapped.has(rpc.call.method.service)) return;
-    if (anonymous.size >= Math.ceil(options.maxConcurrentRpcs / 2)) throw tooMany();
-    anonymous.add(rpc);
-  }
-
-  /** Bad credentials that wait for a slow database must not hold the room of good ones that are in memory. */
-  async function admitLater(rpc: RunningRpc, passed: Promise<void>): Promise<void> {
-    undecided++;
-    try {
-      const counts = !uncapped.has(rpc.call?.method.service ?? "");
-      if (counts && undecided > Math.ceil(options.maxConcurrentRpcs / 4)) {
-        passed.catch(() => {});
-        throw tooMany();
-      }
-      await passed;
-      admit(rpc);
-    } catch (error) {
-      admitted.delete(rpc);
-      throw error;
-    } finally {
-      undecided--;
-    }
-  }
-
-  async function serve(handler: UniversalHandler, req: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const rpc = new RunningRpc(options.recorder, peerAddress(req));
-    const closed = new Promise<void>((resolve) => {
-      reply.raw.once("close", () => {
-        rpc.clientGone = !reply.raw.writableFinished;
-        resolve();
-      });
-    });
-    if (admitted.size >= options.maxConcurrentRpcs && !uncapped.has(handler.service.typeName))
-      rpc.refusal = tooMany();
-    else admitted.add(rpc);
-    if (req.method === "GET") rpc.refusal ??= refuseDamagedQuery(req.url);
-    const unary = handler.method.methodKind === "unary";
-    const deadline = createDeadline(unary ? options.maxUnaryMs : 0);
-    let givingUp: NodeJS.Timeout | undefined;
-    try {
-      const request = universalRequest(req, reply, rpc.values);
-      if (request === undefined) {
-        reply.raw.writeHead(400).end("the Host header is missing, or no host\n");
-        return;
-      }
-      dropFarDeadline(request.header);
-      const body = request.body as AsyncIterable<Uint8Array>;
-      const response = await handler({
-        ...request,
-        body: rpc.incoming(body),
-        signal: deadline.link(request.signal),
-      });
-      const refuse = () => refusalResponse(handler, request, cannotCount());
-      const answer = unary ? await answerUnary(rpc, response, refuse) : answerStream(rpc, response, refuse);
-
-      for (const [name, value] of Object.entries(reply.getHeaders())) {
-        if (value !== undefined) reply.raw.setHeader(name, value);
-      }
-      // RFC 9110, section 15.5.6.
-      if (response.status === 405) reply.raw.setHeader("allow", handler.allowedMethods.join(", "));
-      if (rpc.call !== undefined) reply.raw.setHeader("x-request-id", rpc.call.requestId);
-      // Answers depend on who asks, which a cache that sees a GET would not know.
-      reply.raw.setHeader("cache-control", "no-store");
-      if (!req.raw.readableEnded) refuseBody(req.raw, reply.raw);
-      // The answer waits in memory, and the RPC among those that run, for a client that may never take it.
-      if (unary && options.maxUnaryMs > 0)
-        givingUp = setTimeout(() => reply.raw.destroy(), options.maxUnaryMs);
-      // The promise alone would not do: over HTTP/1.1 it never settles.
-      await Promise.race([universalResponseToNodeResponse(answer, reply.raw), closed]);
-      await closed;
-    } finally {
-      deadline.clear();
-      clearTimeout(givingUp);
-      admitted.delete(rpc);
-      anonymous.delete(rpc);
-      // However the response went, the RPC has ended.
-      rpc.record()?.catch(() => {});
-    }
-  }
-
-  /** A refusal in the words of whatever protocol the request speaks. Its body is not read again. */
-  function refusalResponse(
-    handler: UniversalHandler,
-    request: UniversalServerRequest,
-    error: ConnectError,
-  ): Promise<UniversalServerResponse> {
-    const rpc = new RunningRpc(ignoreCalls, "");
-    rpc.refusal = error;
-    return handler({
-      ...request,
-      body: nothing(),
-      signal: new AbortController().signal,
-      contextValues: rpc.values,
-    });
+    };
   }
 
   app.addHook("onRequest", answerUnknownRpc);
+  app.addHook("onReady", async () => {
+    if (!hooked()) options.listener.takeUnary(lean);
+  });
   app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser("*", (_req, _payload, done) => done(null));
     for (const handler of router.handlers) {
       scope.all(handler.requestPath, (req, reply) => {
         reply.hijack();
-        running++;
-        serve(handler, req, reply)
-          .catch((error: unknown) => {
+        const serve = () =>
+          stock(handler, req, reply, lean.passedOn(req.raw)).catch((error: unknown) => {
             // Only what happens while writing ends here: the client is gone, or nearly always so.
             req.log.debug({ err: error, rpc: handler.requestPath }, "a response could not be written");
             reply.raw.destroy();
-          })
-          .finally(() => {
-            if (--running > 0) return;
-            for (const resolve of onIdle) resolve();
-            onIdle = [];
           });
+        if (!hooked() || !lean.takeHooked(req.raw, reply.raw, reply.getHeaders(), serve)) serve();
       });
     }
   });
@@ -226,36 +144,36 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
   return {
     handlers: router.handlers,
     get running() {
-      return running;
+      return admission.running;
     },
-    idle: () => (running === 0 ? Promise.resolve() : new Promise((resolve) => onIdle.push(resolve))),
+    idle: () => admission.idle(),
   };
 }
 
-/** The request as Connect takes it; undefined where its Host makes no URL. */
-function universalRequest(
-  req: FastifyRequest,
-  reply: FastifyReply,
-  values: ContextValues,
-): UniversalServerRequest | undefined {
-  try {
-    const request = universalRequestFromNodeRequest(req.raw, reply.raw, undefined, values);
-    const sent = new Set(
-      req.raw.rawHeaders.filter((_, i, all) => i % 2 === 1 && all[i - 1]?.toLowerCase() === "authorization"),
-    );
-    // Node would keep the first of two and say nothing of the other: a proxy may have gone by that one.
-    if (sent.size > 1) request.header.set("authorization", `Bearer ${[...sent].join(", ")}`);
-    return request;
-  } catch {
-    return undefined;
-  }
+/** A router that notes the unary methods which are mounted without options of their own. */
+function noting(router: ConnectRouter, unary: Map<DescMethod, UnaryMethod>): ConnectRouter {
+  const note = (method: DescMethod, impl: unknown) => {
+    if (method.methodKind !== "unary") return;
+    unary.set(method, { method: method as UnaryMethod["method"], impl: impl as UnaryMethod["impl"] });
+  };
+  const noted: ConnectRouter = {
+    handlers: router.handlers,
+    service(service, implementation, options) {
+      router.service(service, implementation, options);
+      if (options === undefined) {
+        const spec = createServiceImplSpec(service, implementation);
+        for (const { method, impl } of Object.values(spec.methods)) note(method, impl);
+      }
+      return noted;
+    },
+    rpc(method, impl, options) {
+      router.rpc(method, impl, options);
+      if (options === undefined) note(method, impl);
+      return noted;
+    },
+  };
+  return noted;
 }
-
-function tooMany(): ConnectError {
-  return new ConnectError("too many calls at once: try again", Code.ResourceExhausted);
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array, void, undefined> {}
 
 /** Fastify would say so too, but only when it listens, and of a route. */
 function checkMountedOnce(handlers: readonly UniversalHandler[]): void {

@@ -11,6 +11,7 @@ import {
 import { beginCall, type Call, type CallRecorder, callKey, endCall } from "../auth/call.ts";
 import { methodName } from "../auth/method-name.ts";
 import { abortError, iterateUntilAborted } from "../auth/until-aborted.ts";
+import type { Place } from "./admission.ts";
 
 const runningKey: ContextKey<RunningRpc | undefined> = createContextKey<RunningRpc | undefined>(undefined, {
   description: "latchkey running rpc",
@@ -28,6 +29,9 @@ export class RunningRpc {
   clientGone = false;
   /** Set: this is answered, and nobody is called. */
   refusal: ConnectError | undefined;
+  /** What the request said, where its body is read as another type. */
+  contentType: string | undefined;
+  readonly place: Place;
   readonly #recorder: CallRecorder;
   readonly #peerAddress: string;
   #context: HandlerContext | undefined;
@@ -35,7 +39,8 @@ export class RunningRpc {
   #timeoutMs: number | undefined;
   #recorded = false;
 
-  constructor(recorder: CallRecorder, peerAddress: string) {
+  constructor(recorder: CallRecorder, peerAddress: string, place: Place) {
+    this.place = place;
     this.#recorder = recorder;
     this.#peerAddress = peerAddress;
     this.values = createContextValues().set(runningKey, this);
@@ -45,18 +50,21 @@ export class RunningRpc {
     return context.values.get(runningKey);
   }
 
-  /** The gate was reached: from here on it is an RPC. */
+  /** The gate was reached: from here on it is an RPC. A call that was begun before goes on. */
   begin(context: HandlerContext): Call {
     this.#context = context;
     this.#timeoutMs = context.timeoutMs();
-    this.call = beginCall({
-      method: methodName(context.method),
-      protocol: context.protocolName,
-      requestId: context.requestHeader.get("x-request-id"),
-      userAgent: context.requestHeader.get("user-agent"),
-      peerAddress: this.#peerAddress,
-    });
-    this.#recorder.begin?.(this.call, (name) => context.requestHeader.get(name));
+    if (this.contentType !== undefined) context.requestHeader.set("content-type", this.contentType);
+    if (this.call === undefined) {
+      this.call = beginCall({
+        method: methodName(context.method),
+        protocol: context.protocolName,
+        requestId: context.requestHeader.get("x-request-id"),
+        userAgent: context.requestHeader.get("user-agent"),
+        peerAddress: this.#peerAddress,
+      });
+      this.#recorder.begin?.(this.call, (name) => context.requestHeader.get(name));
+    }
     this.values.set(callKey, this.call);
     return this.call;
   }
@@ -112,19 +120,20 @@ export class RunningRpc {
       error = this.clientGone ? abortError(signal) : signal.reason;
     } else if (this.wireError !== undefined) error = this.wireError;
     else if (this.clientGone) error = new ConnectError("the client went away", Code.Canceled);
-    if (error?.code === Code.Canceled && this.#isAboutToTimeOut()) {
-      return new ConnectError("the deadline passed at the client", Code.DeadlineExceeded);
-    }
-    return error;
+    return error?.code === Code.Canceled ? orLate(error, this.#timeoutMs, this.#context?.timeoutMs()) : error;
   }
+}
 
-  /**
-   * Whether the deadline is as good as passed. A client cancels at its deadline,
-   * and its timer started before ours did.
-   */
-  #isAboutToTimeOut(): boolean {
-    const leftMs = this.#context?.timeoutMs();
-    if (leftMs === undefined || this.#timeoutMs === undefined) return false;
-    return leftMs <= Math.min(100, this.#timeoutMs / 2);
-  }
+/**
+ * Why a client cancelled: at its deadline, where that is as good as passed, since its
+ * timer started before ours did. Both in milliseconds; undefined: it had none.
+ */
+export function orLate(
+  canceled: ConnectError,
+  timeoutMs: number | undefined,
+  leftMs: number | undefined,
+): ConnectError {
+  if (leftMs === undefined || timeoutMs === undefined) return canceled;
+  if (leftMs > Math.min(100, timeoutMs / 2)) return canceled;
+  return new ConnectError("the deadline passed at the client", Code.DeadlineExceeded);
 }

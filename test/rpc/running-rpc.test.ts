@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { Code, ConnectError, createHandlerContext } from "@connectrpc/connect";
 import type { EndedCall } from "../../src/auth/call.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+import { Place } from "../../src/rpc/admission.ts";
 import { RunningRpc } from "../../src/rpc/running-rpc.ts";
 
 /** Records an RPC that its client reset when so much of its deadline was left. */
@@ -18,6 +19,7 @@ function recordReset(timeoutMs: number | undefined, leftMs: number | undefined):
       },
     },
     "127.0.0.1",
+    new Place(false),
   );
   const context = createHandlerContext({
     service: UserService,

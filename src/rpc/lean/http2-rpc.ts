@@ -1,0 +1,172 @@
+/** The lean path over HTTP/2: a stream of Node's core API, without the request and response objects over it. */
+import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import type { TLSSocket } from "node:tls";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Call } from "../../auth/call.ts";
+import { dropUnread } from "../../request-body.ts";
+import type { LeanAnswer } from "./lean-answer.ts";
+import { type LeanRequestHead, LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
+import { announced, frameHeadBytes } from "./request-message.ts";
+
+const rpcKey = Symbol("lean rpc");
+interface LeanStream extends ServerHttp2Stream {
+  [rpcKey]?: Http2Rpc;
+}
+
+export class Http2Rpc extends LeanRpc {
+  readonly #stream: LeanStream;
+  readonly #passOn: PassOn;
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+  #isWhole = false;
+  #trailer: OutgoingHttpHeaders = grpcOk;
+
+  constructor(shared: LeanShared, head: LeanRequestHead, stream: ServerHttp2Stream, passOn: PassOn) {
+    super(shared, head);
+    this.#stream = stream;
+    this.#passOn = passOn;
+    this.#stream[rpcKey] = this;
+    stream.on("close", onClose);
+    stream.on("error", ignore);
+  }
+
+  get url(): string {
+    const { headers } = this.head;
+    const scheme = (this.#stream.session?.socket as TLSSocket | undefined)?.encrypted ? "https" : "http";
+    const authority = headers[":authority"] ?? headers.host ?? "";
+    return new URL(String(headers[":path"]), `${scheme}://${authority}`).toString();
+  }
+
+  protected readBody(): void {
+    this.#stream.on("data", onData);
+    this.#stream.on("end", onEnd);
+  }
+
+  take(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.byteLength;
+    this.requestBytes = this.#bytes;
+    const most = this.shared.maxMessageBytes;
+    if (this.codec.isText) {
+      if (this.#bytes * 0.75 > most + frameHeadBytes) this.passOn();
+    } else if (this.codec.isFramed) {
+      // What is too large is refused on its announcement, not when it has come.
+      const [first = chunk] = this.#chunks;
+      const isTooLarge = first.byteLength >= frameHeadBytes && announced(first) > most;
+      if (isTooLarge || this.#bytes > most + frameHeadBytes) this.passOn();
+    } else if (this.#bytes > most) this.passOn();
+  }
+
+  bodyEnded(): void {
+    this.#isWhole = true;
+    const [first] = this.#chunks;
+    this.bodyIsRead(
+      first !== undefined && this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks),
+      this.#bytes,
+    );
+  }
+
+  protected handOver(call: Call): void {
+    const stream = this.#stream;
+    delete stream[rpcKey];
+    stream.off("close", onClose).off("error", ignore).off("data", onData).off("end", onEnd);
+    this.#passOn({ call, chunks: this.#chunks, isWhole: this.#isWhole });
+  }
+
+  protected write(answer: LeanAnswer, call: Call): void {
+    const stream = this.#stream;
+    if (stream.destroyed || stream.closed) return;
+    if (!this.#isWhole && !stream.readableEnded) stream.once("finish", dropUnread);
+    const headers: OutgoingHttpHeaders = {
+      ...this.hookHeaders,
+      ":status": answer.status,
+      "x-request-id": call.requestId,
+      // Answers depend on who asks, which a cache that sees a GET would not know.
+      "cache-control": "no-store",
+    };
+    if (answer.header !== undefined) addAll(headers, answer.header);
+    else {
+      headers["content-type"] = answer.contentType;
+      if (answer.encoding !== undefined) headers["grpc-encoding"] = answer.encoding;
+      if (!this.codec.isFramed) headers["content-length"] = answer.bytes;
+    }
+    if (this.codec.protocol === "grpc") {
+      if (answer.trailer !== undefined) this.#trailer = addAll({}, answer.trailer);
+      stream.on("wantTrailers", onWantTrailers);
+      stream.respond(headers, withTrailers);
+    } else stream.respond(headers);
+    stream.end(answer.body);
+  }
+
+  sendTrailers(): void {
+    this.#stream.sendTrailers(this.#trailer);
+  }
+
+  protected destroy(): void {
+    this.#stream.destroy();
+  }
+
+  streamClosed(): void {
+    this.closed();
+  }
+
+  protected resetReason(): ConnectError | undefined {
+    const code = this.#stream.rstCode ?? 0;
+    const told = resetCodes.get(code);
+    if (told === undefined) return undefined;
+    const [name, connectCode] = told;
+    return new ConnectError(
+      `http/2 stream closed with error code ${name} (0x${code.toString(16)})`,
+      connectCode,
+    );
+  }
+}
+
+const grpcOk: OutgoingHttpHeaders = { "grpc-status": "0" };
+const withTrailers = { waitForTrailers: true };
+
+// One function each for all streams, rather than one for each stream.
+function onData(this: LeanStream, chunk: Buffer): void {
+  this[rpcKey]?.take(chunk);
+}
+
+function onEnd(this: LeanStream): void {
+  this[rpcKey]?.bodyEnded();
+}
+
+function onClose(this: LeanStream): void {
+  this[rpcKey]?.streamClosed();
+}
+
+function onWantTrailers(this: LeanStream): void {
+  this[rpcKey]?.sendTrailers();
+}
+
+/** `close` tells the same, with its code. */
+function ignore(): void {}
+
+function addAll(target: OutgoingHttpHeaders, headers: Headers): OutgoingHttpHeaders {
+  headers.forEach((value, name) => {
+    const before = target[name];
+    // Only set-cookie comes more than once.
+    if (name === "set-cookie" && before !== undefined) target[name] = [...[before].flat().map(String), value];
+    else target[name] = value;
+  });
+  return target;
+}
+
+/** What a client's reset means (gRPC over HTTP/2, "HTTP2 Transport Mapping"). */
+const resetCodes: ReadonlyMap<number, readonly [string, Code]> = new Map([
+  [constants.NGHTTP2_PROTOCOL_ERROR, ["PROTOCOL_ERROR", Code.Internal]],
+  [constants.NGHTTP2_INTERNAL_ERROR, ["INTERNAL_ERROR", Code.Internal]],
+  [constants.NGHTTP2_FLOW_CONTROL_ERROR, ["FLOW_CONTROL_ERROR", Code.Internal]],
+  [constants.NGHTTP2_SETTINGS_TIMEOUT, ["SETTINGS_TIMEOUT", Code.Internal]],
+  [constants.NGHTTP2_FRAME_SIZE_ERROR, ["FRAME_SIZE_ERROR", Code.Internal]],
+  [constants.NGHTTP2_REFUSED_STREAM, ["REFUSED_STREAM", Code.Unavailable]],
+  [constants.NGHTTP2_CANCEL, ["CANCEL", Code.Canceled]],
+  [constants.NGHTTP2_COMPRESSION_ERROR, ["COMPRESSION_ERROR", Code.Internal]],
+  [constants.NGHTTP2_CONNECT_ERROR, ["CONNECT_ERROR", Code.Internal]],
+  [constants.NGHTTP2_ENHANCE_YOUR_CALM, ["ENHANCE_YOUR_CALM", Code.ResourceExhausted]],
+  [constants.NGHTTP2_INADEQUATE_SECURITY, ["INADEQUATE_SECURITY", Code.PermissionDenied]],
+  [constants.NGHTTP2_HTTP_1_1_REQUIRED, ["HTTP_1_1_REQUIRED", Code.PermissionDenied]],
+]);

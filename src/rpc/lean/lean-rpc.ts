@@ -1,0 +1,386 @@
+/** One unary RPC on the lean path, from its headers to its end. */
+import type { IncomingHttpHeaders } from "node:http";
+import type { Message } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Compression } from "@connectrpc/connect/protocol";
+import type { Authorization } from "../../auth/authorizer.ts";
+import { beginCall, type Call, cannotCount, endCall } from "../../auth/call.ts";
+import { Place } from "../admission.ts";
+import { orLate } from "../running-rpc.ts";
+import type { HandedOver } from "../stock.ts";
+import type { Codec } from "./codec.ts";
+import type { ContextSource } from "./context.ts";
+import { answerError, answerMessage, type LeanAnswer } from "./lean-answer.ts";
+import type { LeanOptions } from "./lean-options.ts";
+import { readMessage } from "./request-message.ts";
+import type { RunningList, Timed } from "./running-list.ts";
+import type { LeanMethod } from "./unary-method.ts";
+import { LeanValues } from "./values.ts";
+
+/** What all RPCs of a path share. */
+export interface LeanShared extends LeanOptions {
+  /** Not answered yet. */
+  readonly unanswered: RunningList<LeanRpc>;
+  /** Answered, and the answer not taken yet. */
+  readonly untaken: RunningList<LeanRpc>;
+}
+
+/** Lets Connect's handlers go on with an RPC. */
+export type PassOn = (handedOver: HandedOver) => void;
+
+/** What the headers of a request say, once they are known to be of the usual form. */
+export interface LeanRequestHead {
+  readonly method: LeanMethod;
+  readonly codec: Codec;
+  readonly requestMethod: "POST" | "GET";
+  readonly headers: IncomingHttpHeaders;
+  /** In milliseconds; undefined: the client set none. */
+  readonly timeoutMs: number | undefined;
+  /** Of the answer. */
+  readonly compression: Compression | null;
+  /** The message of a GET; undefined: it is in the body. */
+  readonly query: Uint8Array | undefined;
+}
+
+const deciding = 0;
+const reading = 1;
+const running = 2;
+const answering = 3;
+const ended = 4;
+
+export abstract class LeanRpc implements ContextSource, Timed {
+  sinceMs = 0;
+  earlier: Timed | undefined = undefined;
+  later: Timed | undefined = undefined;
+  readonly method: LeanMethod;
+  readonly codec: Codec;
+  readonly requestMethod: string;
+  readonly values = new LeanValues();
+  /** Of a hook that the request has passed. */
+  hookHeaders: Readonly<Record<string, number | string | string[] | undefined>> | undefined;
+  protected readonly shared: LeanShared;
+  protected readonly head: LeanRequestHead;
+  protected requestBytes = 0;
+  readonly #place: Place;
+  #call: Call | undefined;
+  #phase = deciding;
+  #timer: NodeJS.Timeout | undefined;
+  #deadlineAtMs: number | undefined;
+  /** What came over it while it could not be answered yet. */
+  #overdue: ConnectError | undefined;
+  #controller: AbortController | undefined;
+  #endReason: unknown;
+  #requestHeader: Headers | undefined;
+  #responseHeader: Headers | undefined;
+  #responseTrailer: Headers | undefined;
+
+  constructor(shared: LeanShared, head: LeanRequestHead) {
+    this.shared = shared;
+    this.head = head;
+    this.method = head.method;
+    this.codec = head.codec;
+    this.requestMethod = head.requestMethod;
+    this.#place = new Place(head.method.isUncapped);
+  }
+
+  /** The URL that was asked for, whole. */
+  abstract get url(): string;
+  /** Reads the body, to tell `bodyIsRead`. */
+  protected abstract readBody(): void;
+  /** Writes the answer. */
+  protected abstract write(answer: LeanAnswer, call: Call): void;
+  /** Cuts the client off. */
+  protected abstract destroy(): void;
+  /** Lets Connect's handlers go on with what is left of the request. */
+  protected abstract handOver(call: Call): void;
+  /** Why the client is gone. */
+  protected abstract resetReason(): ConnectError | undefined;
+
+  get isReading(): boolean {
+    return this.#phase === reading;
+  }
+
+  start(peerAddress: string): void {
+    const { shared, head } = this;
+    const refusal = shared.admission.enter(this.#place);
+    const userAgent = head.headers["user-agent"];
+    const requestId = head.headers["x-request-id"];
+    const call = beginCall({
+      method: head.method.name,
+      protocol: head.codec.protocol,
+      requestId: typeof requestId === "string" ? requestId : undefined,
+      userAgent,
+      peerAddress,
+    });
+    shared.recorder.begin?.(call, this.#readHeader);
+    this.#call = call;
+    this.values.call = call;
+    shared.unanswered.add(this, call.startedMs);
+    if (head.timeoutMs !== undefined) {
+      this.#deadlineAtMs = Date.now() + head.timeoutMs;
+      this.#timer = setTimeout(deadlinePassed, head.timeoutMs, this as LeanRpc);
+    }
+    if (refusal !== undefined) this.#refuse(refusal);
+    else if (!shared.recorder.accepts(head.method.name)) this.#refuse(cannotCount());
+    else this.#authorize();
+  }
+
+  #authorize(): void {
+    const { admission, authorizer } = this.shared;
+    const authorization = authorizer.authorize(this.method.method, this.#readHeader, this.values);
+    if (authorization instanceof Promise) {
+      admission.waitFor(this.#place, authorization).then(
+        (later) => this.#decided(later),
+        (error: unknown) => this.#refuse(this.#toWire(error)),
+      );
+    } else this.#decided(authorization);
+  }
+
+  readonly #readHeader = (name: string): string | undefined => {
+    const value = this.head.headers[name];
+    return typeof value === "string" ? value : undefined;
+  };
+
+  #decided({ error, verdict }: Authorization): void {
+    if (this.#phase !== deciding) return;
+    const refusal = error ?? this.shared.admission.decided(this.#place, verdict.principal === undefined);
+    if (refusal !== undefined) {
+      this.#refuse(refusal);
+      return;
+    }
+    this.#phase = reading;
+    if (this.#overdue !== undefined) this.fail(this.#overdue);
+    else if (this.head.query !== undefined) this.bodyIsRead(this.head.query, 0);
+    else this.readBody();
+  }
+
+  #refuse(error: ConnectError): void {
+    if (this.#phase !== deciding) return;
+    this.#phase = reading;
+    this.shared.admission.refused(this.#place);
+    this.fail(error);
+  }
+
+  /** The body is here, so many bytes of it. */
+  protected bodyIsRead(body: Uint8Array, bytes: number): void {
+    if (this.#phase !== reading) return;
+    this.requestBytes = bytes;
+    const message = this.head.query ?? readMessage(this.codec, body);
+    if (message === undefined) {
+      this.passOn();
+      return;
+    }
+    try {
+      const request = this.method.serialization.getI(this.codec.isBinary).parse(message);
+      this.#phase = running;
+      this.#authorizeAgain(request);
+    } catch (error) {
+      this.fail(this.#toWire(error));
+    }
+  }
+
+  /** While the body came in, the credential may have ended: not within the same millisecond. */
+  #authorizeAgain(request: Message): void {
+    const { values, shared, method } = this;
+    const before = values.authorization;
+    if (before === undefined || Date.now() === this.#call?.startedAtMs) {
+      this.#invoke(request);
+      return;
+    }
+    const conclude = ({ error }: Authorization) => {
+      if (error === undefined) this.#invoke(request);
+      else this.fail(error);
+    };
+    const now = shared.authorizer.reauthorize(method.method, before, values);
+    if (now instanceof Promise) now.then(conclude, (error: unknown) => this.fail(this.#toWire(error)));
+    else conclude(now);
+  }
+
+  #invoke(request: Message): void {
+    if (this.#phase !== running) return;
+    try {
+      const span = this.#call?.span;
+      const answer =
+        span === undefined
+          ? this.method.invoke(this, request)
+          : span.run(() => this.method.invoke(this, request));
+      if (answer instanceof Promise) {
+        answer.then(
+          (message) => this.#succeed(message),
+          (error: unknown) => this.fail(this.#toWire(error)),
+        );
+      } else this.#succeed(answer);
+    } catch (error) {
+      this.fail(this.#toWire(error));
+    }
+  }
+
+  #toWire(error: unknown): ConnectError {
+    // What comes after the end is nobody's answer, nor the log's concern.
+    if (this.#phase >= answering) return gone;
+    return this.shared.boundary(error, this.method.method);
+  }
+
+  #succeed(message: Message): void {
+    if (this.#phase !== running) return;
+    try {
+      const bytes = this.method.serialization.getO(this.codec.isBinary).serialize(message);
+      this.#conclude(answerMessage(this.codec, bytes, this.#metadata(), this.head.compression), undefined);
+    } catch (error) {
+      this.fail(ConnectError.from(error, Code.Internal));
+    }
+  }
+
+  /** Answers with an error, unless there is an answer already. */
+  fail(error: ConnectError): void {
+    if (this.#phase >= answering) return;
+    if (this.#phase === deciding) {
+      // What is being looked up is waited for: whose RPC it was is to be known.
+      this.#overdue ??= error;
+      return;
+    }
+    try {
+      this.#conclude(answerError(this.codec, error, this.#metadata(), this.head.compression), error);
+    } catch {
+      this.destroy();
+    }
+  }
+
+  #conclude(answer: LeanAnswer | Promise<LeanAnswer>, error: ConnectError | undefined): void {
+    this.#phase = answering;
+    if (answer instanceof Promise) {
+      answer.then(
+        (compressed) => this.#recordAndWrite(compressed, error),
+        () => this.destroy(),
+      );
+    } else this.#recordAndWrite(answer, error);
+  }
+
+  #recordAndWrite(answer: LeanAnswer, error: ConnectError | undefined): void {
+    if (this.#phase !== answering) return;
+    this.#abortSignal(error);
+    const committed = this.#record(error, answer.bytes);
+    if (committed === undefined) this.#write(answer);
+    else
+      committed.then(
+        () => this.#write(answer),
+        async () =>
+          this.#write(await answerError(this.codec, cannotCount(), noMetadata, this.head.compression)),
+      );
+  }
+
+  #write(answer: LeanAnswer): void {
+    if (this.#phase !== answering || this.#call === undefined) return;
+    clearTimeout(this.#timer);
+    this.shared.unanswered.remove(this);
+    this.shared.untaken.add(this, performance.now());
+    this.write(answer, this.#call);
+  }
+
+  /** Gives the RPC to Connect's handlers, which say what is wrong with it. */
+  protected passOn(): void {
+    const call = this.#call;
+    this.#leave();
+    if (call !== undefined) this.handOver(call);
+  }
+
+  #record(error: ConnectError | undefined, responseBytes: number): undefined | Promise<void> {
+    const call = this.#call;
+    if (call === undefined) return undefined;
+    return this.shared.recorder.record(
+      endCall(call, {
+        code: error?.code ?? 0,
+        errorMessage: error?.rawMessage,
+        requestBytes: this.requestBytes,
+        responseBytes,
+      }),
+    );
+  }
+
+  /** The connection or stream is closed: after the answer was taken, or instead. */
+  protected closed(): void {
+    if (this.#phase === ended) return;
+    const wasAnswered = this.#phase === answering;
+    this.#leave();
+    if (wasAnswered) return;
+    const reset = this.resetReason();
+    this.#abortSignal(reset);
+    const error = orLate(reset ?? gone, this.head.timeoutMs, this.leftMs());
+    this.#record(error, 0)?.catch(() => {});
+  }
+
+  #leave(): void {
+    const { shared } = this;
+    clearTimeout(this.#timer);
+    shared.unanswered.remove(this);
+    shared.untaken.remove(this);
+    shared.admission.leave(this.#place);
+    this.#phase = ended;
+  }
+
+  /** The client took too long to take the answer. */
+  giveUp(): void {
+    this.destroy();
+  }
+
+  #metadata() {
+    const header = this.#responseHeader;
+    const trailer = this.#responseTrailer;
+    return header === undefined && trailer === undefined ? noMetadata : { header, trailer };
+  }
+
+  leftMs(): number | undefined {
+    return this.#deadlineAtMs === undefined ? undefined : this.#deadlineAtMs - Date.now();
+  }
+
+  get requestHeader(): Headers {
+    this.#requestHeader ??= toHeaders(this.head.headers);
+    return this.#requestHeader;
+  }
+
+  get responseHeader(): Headers {
+    if (this.#responseHeader === undefined) {
+      this.#responseHeader = new Headers({ "content-type": this.codec.contentType });
+      const { compression } = this.head;
+      if (compression !== null && this.codec.isFramed)
+        this.#responseHeader.set("grpc-encoding", compression.name);
+    }
+    return this.#responseHeader;
+  }
+
+  get responseTrailer(): Headers {
+    this.#responseTrailer ??= new Headers(this.codec.isFramed ? { "grpc-status": "0" } : {});
+    return this.#responseTrailer;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#phase >= answering) this.#controller.abort(this.#endReason);
+    }
+    return this.#controller.signal;
+  }
+
+  /** As on Connect's path, a signal aborts at the end of every RPC. */
+  #abortSignal(reason: unknown): void {
+    this.#endReason = reason;
+    this.#controller?.abort(reason);
+  }
+}
+
+const noMetadata = { header: undefined, trailer: undefined };
+const gone = new ConnectError("the client went away", Code.Canceled);
+
+function deadlinePassed(rpc: LeanRpc): void {
+  rpc.fail(new ConnectError("the operation timed out", Code.DeadlineExceeded));
+}
+
+function toHeaders(headers: IncomingHttpHeaders): Headers {
+  const made = new Headers();
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined || name.startsWith(":")) continue;
+    if (typeof value === "string") made.append(name, value);
+    else for (const one of value) made.append(name, one);
+  }
+  return made;
+}

@@ -1,0 +1,75 @@
+/** RPCs in the order in which their time will be up, when each has the same time. */
+
+/** One that stands in a list; the fields belong to the list. */
+export interface Timed {
+  /** Since when its time runs; on the clock of performance.now(). */
+  sinceMs: number;
+  earlier: Timed | undefined;
+  later: Timed | undefined;
+}
+
+export interface RunningList<T extends Timed> {
+  /** Puts one last. Its time runs from the given moment, no earlier than that of those before. */
+  add(item: T, sinceMs: number): void;
+  remove(item: T): void;
+  /** Calls back with each that is there now. */
+  forEach(visit: (item: T) => void): void;
+}
+
+/**
+ * Creates a list that tells of each item which has been in it for so long; 0: never.
+ * One timer serves all: a timer of its own for each RPC would cost more than the list.
+ */
+export function createRunningList<T extends Timed>(
+  timeoutMs: number,
+  onTimeout: (item: T) => void,
+): RunningList<T> {
+  let first: T | undefined;
+  let last: T | undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  function schedule(sinceMs: number): void {
+    timer = setTimeout(expire, Math.max(1, Math.ceil(sinceMs + timeoutMs - performance.now()))).unref();
+  }
+
+  function expire(): void {
+    timer = undefined;
+    const nowMs = performance.now();
+    while (first !== undefined && first.sinceMs + timeoutMs <= nowMs) {
+      const late = first;
+      remove(late);
+      onTimeout(late);
+    }
+    if (first !== undefined) schedule(first.sinceMs);
+  }
+
+  function remove(item: T): void {
+    if (item.earlier === undefined && item !== first) return;
+    if (item.earlier === undefined) first = item.later as T | undefined;
+    else item.earlier.later = item.later;
+    if (item.later === undefined) last = item.earlier as T | undefined;
+    else item.later.earlier = item.earlier;
+    item.earlier = undefined;
+    item.later = undefined;
+  }
+
+  return {
+    add(item, sinceMs) {
+      item.sinceMs = sinceMs;
+      item.earlier = last;
+      if (last === undefined) first = item;
+      else last.later = item;
+      last = item;
+      // Once it runs, it is left to run: most are gone before it looks.
+      if (timeoutMs > 0 && timer === undefined) schedule(sinceMs);
+    },
+    remove,
+    forEach(visit) {
+      for (let item = first; item !== undefined; ) {
+        const next = item.later as T | undefined;
+        visit(item);
+        item = next;
+      }
+    },
+  };
+}
