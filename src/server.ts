@@ -21,6 +21,7 @@ import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
 import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
+import { mountProbes } from "./rpc/probes.ts";
 import { recordTraces } from "./rpc/traces.ts";
 import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
@@ -180,6 +181,7 @@ async function join(
   // Now, rather than at the first call: an access level that is unknown refuses to start.
   for (const { method } of rpcs.handlers) verdicts.policy.of(method);
   verdicts.fence.onDatabaseUp((up) => health.setServing(up));
+  mountProbes(app, health);
 
   let closing: Promise<void> | undefined;
   return {
