@@ -49,8 +49,12 @@ export function recordTraces(recorder: CallRecorder, options: TracesOptions): Ca
     begin(call, header) {
       // Each time until there is one: a program may register its provider when it likes.
       tracer ??= registeredTracer();
-      if (tracer === undefined) call.traceId = readTraceparent(header)?.traceId;
-      else beginSpan(tracer, call, header);
+      if (tracer !== undefined) {
+        beginSpan(tracer, call, header);
+        return;
+      }
+      const traceparent = readTraceparent(header);
+      if (traceparent !== undefined) call.traceId = traceIdOf(traceparent);
     },
     record(call) {
       const { span } = call;
@@ -110,8 +114,8 @@ function beginSpan(tracer: Tracer, call: Call, header: ReadHeader): void {
     },
     parent,
   );
-  const { traceId } = span.spanContext();
-  call.traceId = isSpanContextValid(span.spanContext()) ? traceId : readTraceparent(header)?.traceId;
+  const own = span.spanContext();
+  if (isSpanContextValid(own)) call.traceId = own.traceId;
   call.span = new RpcSpan(span, parent);
 }
 
@@ -156,7 +160,7 @@ function statusName({ code, protocol }: EndedCall): string {
 function parentOf(header: ReadHeader): Context {
   const active = context.active();
   const extracted = propagation.extract(ROOT_CONTEXT, header, headerGetter);
-  const remote = trace.getSpanContext(extracted) ?? readTraceparent(header);
+  const remote = trace.getSpanContext(extracted) ?? remoteSpan(header);
   const local = trace.getSpan(active);
   const near = remote === undefined ? local?.isRecording() : local?.spanContext().traceId === remote.traceId;
   if (near) return active;
@@ -178,21 +182,34 @@ function registeredTracer(): Tracer | undefined {
     : provider.getTracer(library);
 }
 
-/** Reads `traceparent` and `tracestate`; undefined where they are none. */
-function readTraceparent(header: ReadHeader): SpanContext | undefined {
+/** Version, trace, span and flags; ff is no version, and zeros name neither trace nor span. */
+const traceparentForm = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)/;
+const traceparentLength = 55;
+
+/** The header's fields; undefined where it is not there or malformed. */
+function readTraceparent(header: ReadHeader): string | undefined {
   const text = header("traceparent");
-  if (text === null || text === undefined) return undefined;
-  const [, version = "", traceId = "", spanId = "", flags = "", more = ""] =
-    text.match(/^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/) ?? [];
-  // Later versions may say more; ff is none.
-  if (version === "ff" || (version === "00" && more !== "")) return undefined;
+  if (text === null || text === undefined || !traceparentForm.test(text)) return undefined;
+  if (text.length === traceparentLength) return text;
+  // Later versions may say more. A slice alone would hold on to all of it for as long as the row waits.
+  if (text.startsWith("00")) return undefined;
+  return Buffer.from(text.slice(0, traceparentLength), "latin1").toString("latin1");
+}
+
+function traceIdOf(traceparent: string): string {
+  return traceparent.slice(3, 35);
+}
+
+/** The span that the caller says it calls from. */
+function remoteSpan(header: ReadHeader): SpanContext | undefined {
+  const traceparent = readTraceparent(header);
+  if (traceparent === undefined) return undefined;
   const state = header("tracestate");
-  const read: SpanContext = {
-    traceId,
-    spanId,
-    traceFlags: Number.parseInt(flags, 16),
+  return {
+    traceId: traceIdOf(traceparent),
+    spanId: traceparent.slice(36, 52),
+    traceFlags: Number.parseInt(traceparent.slice(53), 16),
     isRemote: true,
     ...(state && { traceState: createTraceState(state) }),
   };
-  return isSpanContextValid(read) ? read : undefined;
 }
