@@ -8,6 +8,7 @@ import type { TracerProvider } from "@opentelemetry/api";
 import type { FastifyInstance } from "fastify";
 import { v7 as uuidv7 } from "uuid";
 import { createApp } from "./app.ts";
+import { methodName } from "./auth/method-name.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, withDefaults } from "./config.ts";
@@ -19,12 +20,16 @@ import { createPools } from "./db/pools.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
+import { type MetricsPort, openMetricsPort } from "./metrics-port.ts";
 import { createHealth } from "./rpc/health.ts";
 import { mountRpcs } from "./rpc/mount.ts";
 import { mountProbes } from "./rpc/probes.ts";
 import { recordTraces } from "./rpc/traces.ts";
 import { infrastructure, mountInfrastructure, mountServices } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
+import { countCalls, createCallMetrics } from "./usage/call-metrics.ts";
+import { createCommitMetrics } from "./usage/commit-metrics.ts";
 import { keepFolded } from "./usage/fold.ts";
 import { foldedUntil } from "./usage/fold-store.ts";
 import { createRecorder } from "./usage/recorder.ts";
@@ -51,7 +56,11 @@ export interface Server {
   readonly secretKey: string | undefined;
   /** For people: where the database is. */
   readonly databaseDescription: string;
-  /** Starts to listen. Rejects when the port is taken. */
+  /** Undefined without `metricsPort`: nothing is counted for them. */
+  readonly metrics: Metrics | undefined;
+  /** Where `/metrics` is; undefined until `listen`, and without `metricsPort`. */
+  readonly metricsAddress: AddressInfo | undefined;
+  /** Starts to listen, on the metrics port too. Rejects when one is taken. */
   listen(): Promise<AddressInfo>;
   /**
    * Readies it for connections that another process accepted and handed over, in place of
@@ -141,14 +150,17 @@ async function join(
 
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
   const redact = createRedactor(config.tokenPrefix);
+  const commits = createCommitMetrics();
   const usage = createRecorder({
-    write: createUsageStore({ db: database(pools.open("usage", 1)), instance, redact }),
+    write: commits.watch(createUsageStore({ db: database(pools.open("usage", 1)), instance, redact })),
     durability: config.usageDurability,
     records: (method) => !unlogged.has(method.service),
     onError,
   });
   closers.unshift(() => usage.close(Math.max(1000, config.shutdownTimeoutMs)));
-  const recorder = recordTraces(usage, { provider: options.tracerProvider, redact });
+  const calls = createCallMetrics();
+  const counted = config.metricsPort === undefined ? usage : countCalls(usage, calls);
+  const recorder = recordTraces(counted, { provider: options.tracerProvider, redact });
 
   // An hour of a million keys takes a while.
   const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);
@@ -179,16 +191,39 @@ async function join(
     ...config,
   });
   // Now, rather than at the first call: an access level that is unknown refuses to start.
-  for (const { method } of rpcs.handlers) verdicts.policy.of(method);
+  for (const { method } of rpcs.handlers) {
+    verdicts.policy.of(method);
+    calls.mounted(methodName(method));
+  }
   verdicts.fence.onDatabaseUp((up) => health.setServing(up));
   mountProbes(app, health);
+
+  const { metricsHost, metricsPort } = config;
+  const metrics =
+    metricsPort === undefined
+      ? undefined
+      : createMetrics({
+          version: instance.version,
+          ...{ listener, rpcs, verdicts, usage, pools, tails, health },
+          counted: [calls, commits],
+        });
+  let openedMetrics: MetricsPort | undefined;
 
   let closing: Promise<void> | undefined;
   return {
     app,
     secretKey,
     databaseDescription: opened.description,
+    metrics,
+    get metricsAddress() {
+      return openedMetrics?.address;
+    },
     async listen() {
+      if (metrics !== undefined && metricsPort !== undefined) {
+        const collect = async () => [await metrics.collect()];
+        openedMetrics = await openMetricsPort({ host: metricsHost, port: metricsPort, collect, onError });
+        closers.unshift(openedMetrics.close);
+      }
       await app.listen({
         host: config.host,
         port: config.port,

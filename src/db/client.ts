@@ -11,6 +11,9 @@ export type DatabaseAddress =
   | { readonly url: string }
   | { readonly host: string; readonly port: number; readonly database: string; readonly username: string };
 
+/** A client, and how many connections it has open. */
+export type Client = postgres.Sql & { readonly connections: () => number };
+
 export type Database = PostgresJsDatabase<Record<string, never>>;
 /** What a statement runs on: the database or a transaction of it. */
 export type Executor = Pick<Database, "select" | "insert" | "update" | "delete" | "execute">;
@@ -39,7 +42,7 @@ const answerMs = 5_000;
  * second, after the connection was lost, or was silent for longer than a statement may
  * take and its answer needs. Of several hosts it connects to the one that takes writes.
  */
-export function connect(address: DatabaseAddress, options: ConnectOptions): postgres.Sql {
+export function connect(address: DatabaseAddress, options: ConnectOptions): Client {
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
     max: options.max,
     connect_timeout: connectTimeoutMs / 1000,
@@ -94,10 +97,11 @@ function placeFinder(hosts: readonly UrlHost[]): () => Promise<Place> {
 }
 
 /** Once it has ended, nothing of a client is left, not even what it was just connecting. */
-function closeWith(client: postgres.Sql, dialer: Dialer): postgres.Sql {
+function closeWith(client: postgres.Sql, dialer: Dialer): Client {
   const end = client.end.bind(client);
   return Object.assign(client, {
     end: (options?: { timeout?: number }) => end(options).finally(() => dialer.close()),
+    connections: () => dialer.size,
   });
 }
 

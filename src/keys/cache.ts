@@ -23,6 +23,18 @@ export interface GrantCacheOptions {
   maxEntries: number;
 }
 
+export interface GrantCache extends GrantSource {
+  readonly figures: {
+    /** Since the start: look-ups that memory answered, be it that nobody has the key, and those that it did not. */
+    readonly hits: number;
+    readonly misses: number;
+    /** Keys in memory. */
+    readonly entries: number;
+    /** Look-ups that wait for a statement. */
+    readonly waiting: number;
+  };
+}
+
 /**
  * Kilobytes of an entry, on the average of a full cache: where keys are larger, fewer are
  * in memory. Whoever may make keys could otherwise fill it with a hundred times as much.
@@ -50,7 +62,7 @@ const maxReads = 5000;
  * at which it began; if what it found has changed since, it is read again: a slow
  * read can neither put back what a notification removed nor be answered with.
  */
-export function createGrantCache(options: GrantCacheOptions): GrantSource {
+export function createGrantCache(options: GrantCacheOptions): GrantCache {
   const { fence } = options;
   const lookups = createGrantLookups({ readGrants: options.readGrants, timeoutMs: options.maxStalenessMs });
   const grants = new LRUCache<string, Grant>({
@@ -252,18 +264,33 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     return reading;
   }
 
+  /** Looks it up in memory and, where that says nothing, in the database. */
+  function find(
+    hash: string,
+    foreign: boolean,
+    address: string | undefined,
+  ): Grant | undefined | Promise<Grant | undefined> {
+    if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash, address);
+    const cached = grants.get(hash);
+    if (cached !== undefined) return cached;
+    if (misses.has(hash)) return undefined;
+    if (!foreign || imported === true) return share(hash, address);
+    if (imported === false) return undefined;
+    readingImported ??= readImported().finally(() => {
+      readingImported = undefined;
+    });
+    return readingImported.then((any) => (any ? share(hash, address) : undefined));
+  }
+
+  let hitCount = 0;
+  let missCount = 0;
+
   return {
     find(hash, foreign, address) {
-      if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash, address);
-      const cached = grants.get(hash);
-      if (cached !== undefined) return cached;
-      if (misses.has(hash)) return undefined;
-      if (!foreign || imported === true) return share(hash, address);
-      if (imported === false) return undefined;
-      readingImported ??= readImported().finally(() => {
-        readingImported = undefined;
-      });
-      return readingImported.then((any) => (any ? share(hash, address) : undefined));
+      const found = find(hash, foreign, address);
+      if (found instanceof Promise) missCount++;
+      else hitCount++;
+      return found;
     },
     async firstStaffUser() {
       if (fence.isFresh() && staff !== undefined) return staff.user;
@@ -282,5 +309,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
       }
     },
     onChange: (listener) => fence.onChange(listener),
+    get figures() {
+      return { hits: hitCount, misses: missCount, entries: grants.size, waiting: lookups.waiting };
+    },
   };
 }

@@ -1,9 +1,9 @@
 /** The main job from Python's grpcio, with stubs generated from our proto files. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync, globSync } from "node:fs";
+import { globSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -12,6 +12,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { findPython } from "../harness/python.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { secretKey, startServer, type TestServer } from "../harness/server.ts";
 
@@ -42,26 +43,12 @@ interface Seen {
   access: Record<string, string>;
 }
 
-/** An interpreter that has grpcio and grpcio-tools. */
-async function findPython(): Promise<string> {
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  const python = process.env.TEST_PYTHON || join(cache, "latchkey", "python", "bin", "python");
-  const advice = `make one: python3 -m venv DIR && DIR/bin/pip install grpcio grpcio-tools; then set TEST_PYTHON=DIR/bin/python`;
-  if (!existsSync(python)) throw new Error(`there is no Python at ${python}: ${advice}`);
-  try {
-    await run(python, ["-c", "import grpc, grpc_tools"]);
-  } catch {
-    throw new Error(`${python} has no grpcio and grpcio-tools: ${advice}`);
-  }
-  return python;
-}
-
 let latchkey: TestServer;
 let directory: string;
 let seen: Seen;
 
 before(async () => {
-  const python = await findPython();
+  const python = await findPython("grpc", "grpc_tools");
   directory = await mkdtemp(join(tmpdir(), "latchkey-python-"));
   const protos = globSync("**/*.proto", { cwd: join(repository, "proto") });
   await run(
