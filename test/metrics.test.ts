@@ -1,5 +1,6 @@
 /** `/metrics`: what it counts, what it never shows, and who may see it. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import net, { type AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
@@ -212,6 +213,14 @@ test("labels are of what is mounted and of fixed lists: no key, user, address or
   for (const word of [ada.token, ada.apiKeyId, secretKey, "ada", "127.0.0.1", "made", "getuser"]) {
     assert.ok(!text.includes(word), `${word} is shown`);
   }
+});
+
+test("README names every metric of ours, and no other", async () => {
+  const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+  const named = new Set(readme.match(/\blatchkey_[a-z][a-z_]+/g));
+  const { text } = await seen();
+  const shown = [...text.matchAll(/^# TYPE (latchkey_\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual([...named].sort(), [...shown, "latchkey_worker_up"].sort());
 });
 
 test("the main port shows no metrics", async () => {
