@@ -11,10 +11,12 @@ type Handle = (
 /** One read of a socket brings some 900 requests that are reset at once, or 256 that are not. */
 const perTurn = 8;
 
+type Stream = Parameters<Handle>;
+
 interface Line {
   /** In this turn. */
   begun: number;
-  readonly waiting: Parameters<Handle>[];
+  readonly waiting: Stream[];
 }
 
 /**
@@ -29,20 +31,20 @@ export function inTurns(handle: Handle): Handle {
   function nextTurn(line: Line): void {
     line.begun = 0;
     for (let next = line.waiting.shift(); next !== undefined; next = line.waiting.shift()) {
-      const [stream] = next;
+      const [stream, headers, flags, rawHeaders] = next;
       if (stream.destroyed || stream.closed) continue;
-      begin(line, next);
+      begin(line);
+      handle(stream, headers, flags, rawHeaders);
       if (line.begun === perTurn) return;
     }
   }
 
-  function begin(line: Line, request: Parameters<Handle>): void {
+  function begin(line: Line): void {
     if (line.begun++ === 0) setImmediate(nextTurn, line);
-    handle(...request);
   }
 
-  return (...request) => {
-    const [{ session }] = request;
+  return (stream, headers, flags, rawHeaders) => {
+    const { session } = stream;
     // Its connection has ended already.
     if (session === undefined) return;
     let line = lines.get(session);
@@ -50,7 +52,9 @@ export function inTurns(handle: Handle): Handle {
       line = { begun: 0, waiting: [] };
       lines.set(session, line);
     }
-    if (line.begun < perTurn && line.waiting.length === 0) begin(line, request);
-    else line.waiting.push(request);
+    if (line.begun < perTurn && line.waiting.length === 0) {
+      begin(line);
+      handle(stream, headers, flags, rawHeaders);
+    } else line.waiting.push([stream, headers, flags, rawHeaders]);
   };
 }

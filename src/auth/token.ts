@@ -31,7 +31,17 @@ export function isToken(value: string, prefix: string): boolean {
   if (value.length !== at + randomLength + checksumLength) return false;
   if (!value.startsWith(prefix) || value[prefix.length] !== "_") return false;
   const body = value.slice(at);
-  return /^[0-9A-Za-z]+$/.test(body) && checksum(body.slice(0, randomLength)) === body.slice(randomLength);
+  return base62.test(body) && numberOf(body, randomLength) === crc32(body.slice(0, randomLength));
+}
+
+const base62 = /^[0-9A-Za-z]+$/;
+const digitOf = new Map([...alphabet].map((character, digit) => [character.charCodeAt(0), digit]));
+
+/** The number that base62 digits from an index on say. */
+function numberOf(digits: string, from: number): number {
+  let number = 0;
+  for (let i = from; i < digits.length; i++) number = number * 62 + (digitOf.get(digits.charCodeAt(i)) ?? 0);
+  return number;
 }
 
 /** Whether a string can be a token of another system, imported by its hash: 8 to 512 visible ASCII characters. */

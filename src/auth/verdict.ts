@@ -162,22 +162,35 @@ function verifyGrant(grant: Grant, { method, peerAddress }: Question, nowMs: num
   if (grant.allowedAddresses.length > 0 && !isInRanges(grant.allowedAddresses, peerAddress ?? "")) {
     return denied("ADDRESS_NOT_ALLOWED", "api_key", subject);
   }
-  const principal: Principal = {
-    userId: grant.userId,
-    username: grant.username,
-    isStaff: grant.isStaff,
-    credentialKind: "api_key",
-    apiKeyId: grant.apiKeyId,
-    canVerify: grant.isStaff || grant.canVerify,
-  };
-  const allowed =
+  const passed = verdictOf(grant, subject);
+  const isAllowed =
     grant.allowedMethods.length === 0 || matchesAny(grant.allowedMethods, method.service, method.name);
-  return {
-    denial: allowed ? undefined : "METHOD_NOT_ALLOWED",
-    principal,
-    subject,
-    credentialKind: "api_key",
-  };
+  return isAllowed ? passed : { ...passed, denial: "METHOD_NOT_ALLOWED" };
+}
+
+/** A grant is replaced when anything of it changes: until then its calls share one verdict. */
+const verdicts = new WeakMap<Grant, Verdict>();
+
+/** The verdict that lets a grant in. */
+function verdictOf(grant: Grant, subject: Subject): Verdict {
+  let verdict = verdicts.get(grant);
+  if (verdict === undefined) {
+    verdict = {
+      denial: undefined,
+      principal: {
+        userId: grant.userId,
+        username: grant.username,
+        isStaff: grant.isStaff,
+        credentialKind: "api_key",
+        apiKeyId: grant.apiKeyId,
+        canVerify: grant.isStaff || grant.canVerify,
+      },
+      subject,
+      credentialKind: "api_key",
+    };
+    verdicts.set(grant, verdict);
+  }
+  return verdict;
 }
 
 function denied(

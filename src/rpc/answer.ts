@@ -2,6 +2,7 @@
 import type { ConnectError } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { endStreamFromJson } from "@connectrpc/connect/protocol-connect";
+import { dropConnectionFields } from "./connection-fields.ts";
 import type { RunningRpc } from "./running-rpc.ts";
 
 /** Makes the response for an RPC that could not be recorded though it had to be. */
@@ -25,6 +26,8 @@ export async function answerUnary(
     chunks.push(chunk);
   }
   rpc.readTrailers();
+  dropConnectionFields(response.header);
+  dropConnectionFields(response.trailer);
   return (await isRecorded(rpc)) ? { ...response, body: sequence(chunks) } : refuse();
 }
 
@@ -35,6 +38,7 @@ export function answerStream(
   refuse: Refuse,
 ): UniversalServerResponse {
   async function* body(): AsyncGenerator<Uint8Array, void, undefined> {
+    dropConnectionFields(response.header);
     for await (const chunk of response.body ?? []) {
       rpc.responseBytes += chunk.byteLength;
       const flags = chunk[0] ?? 0;
@@ -49,6 +53,7 @@ export function answerStream(
       yield chunk;
     }
     rpc.readTrailers();
+    dropConnectionFields(response.trailer);
     // gRPC ends with trailers, which are sent once this has returned.
     if (!(await isRecorded(rpc))) {
       const refused = await refuse();

@@ -45,6 +45,15 @@ export async function* encodeTextChunks(
   for await (const chunk of body) yield encodeText(chunk);
 }
 
+/** Encodes all of it as one text, with padding at its end alone. */
+export async function* encodeTextWhole(
+  body: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  yield encodeText(Buffer.concat(chunks));
+}
+
 /** Encodes bytes as text, padded. */
 export function encodeText(bytes: Uint8Array): Buffer {
   return Buffer.from(

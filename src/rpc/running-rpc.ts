@@ -84,10 +84,9 @@ export class RunningRpc {
 
   /** The answer is complete but for its trailers: takes their word for how it ended (gRPC and gRPC-Web). */
   readTrailers(): void {
-    const status = Number(this.#context?.responseTrailer.get("grpc-status") ?? 0);
-    if (status === 0) return;
-    const message = this.#context?.responseTrailer.get("grpc-message") ?? "";
-    this.wireError = new ConnectError(decodeURIComponent(message), status);
+    const context = this.#context;
+    if (context === undefined || context.protocolName === "connect") return;
+    this.wireError = readStatus(context.responseTrailer) ?? this.wireError;
   }
 
   /**
@@ -122,6 +121,13 @@ export class RunningRpc {
     else if (this.clientGone) error = new ConnectError("the client went away", Code.Canceled);
     return error?.code === Code.Canceled ? orLate(error, this.#timeoutMs, this.#context?.timeoutMs()) : error;
   }
+}
+
+/** The error that gRPC's trailers tell of; undefined: they say ok, or nothing. */
+export function readStatus(trailer: Headers): ConnectError | undefined {
+  const status = Number(trailer.get("grpc-status") ?? 0);
+  if (status === 0) return undefined;
+  return new ConnectError(decodeURIComponent(trailer.get("grpc-message") ?? ""), status);
 }
 
 /**

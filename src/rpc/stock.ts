@@ -12,7 +12,13 @@ import { type Admission, Place } from "./admission.ts";
 import { answerStream, answerUnary } from "./answer.ts";
 import { createDeadline, dropFarDeadline } from "./deadline.ts";
 import { refuseDamagedQuery } from "./get-message.ts";
-import { bytesContentType, decodeTextChunks, encodeTextChunks, textContentType } from "./grpc-web-text.ts";
+import {
+  bytesContentType,
+  decodeTextChunks,
+  encodeTextChunks,
+  encodeTextWhole,
+  textContentType,
+} from "./grpc-web-text.ts";
 import type { PeerAddress } from "./peer-address.ts";
 import { RunningRpc } from "./running-rpc.ts";
 
@@ -79,7 +85,7 @@ export function createStock(options: StockOptions): ServeStock {
       });
       const refuse = () => refusalResponse(handler, request, cannotCount());
       let answer = unary ? await answerUnary(rpc, response, refuse) : answerStream(rpc, response, refuse);
-      if (isText) answer = asText(answer);
+      if (isText) answer = asText(answer, unary);
 
       for (const [name, value] of Object.entries(reply.getHeaders())) {
         if (value !== undefined) reply.raw.setHeader(name, value);
@@ -152,10 +158,11 @@ function asBytes(request: UniversalServerRequest, rpc: RunningRpc): boolean {
   return true;
 }
 
-function asText(answer: UniversalServerResponse): UniversalServerResponse {
+function asText(answer: UniversalServerResponse, unary: boolean): UniversalServerResponse {
   const header = new Headers(answer.header);
   header.set("content-type", textContentType(header.get("content-type") ?? ""));
-  return { ...answer, header, body: encodeTextChunks(answer.body ?? nothing()) };
+  const body = (answer.body ?? nothing()) as AsyncIterable<Uint8Array>;
+  return { ...answer, header, body: unary ? encodeTextWhole(body) : encodeTextChunks(body) };
 }
 
 async function* from(

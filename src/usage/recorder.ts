@@ -5,7 +5,7 @@ import type { MethodName } from "../auth/method-name.ts";
 import { sqlState } from "../db/client.ts";
 import { within } from "../within.ts";
 import type { UsageBatch, WriteUsage } from "./store.ts";
-import { addCounts, addKeyRollups, emptyTotals, type Totals } from "./totals.ts";
+import { addCalls, addCounts, emptyTotals, type Totals } from "./totals.ts";
 
 export interface RecorderOptions {
   write: WriteUsage;
@@ -219,11 +219,9 @@ export function createRecorder(options: RecorderOptions): Recorder {
 
 /** The totals of calls, added to those that have no row. */
 function sum(calls: readonly EndedCall[], rowless: Totals): Totals {
-  const totals = structuredClone(rowless);
-  for (const call of calls) {
-    addCounts(totals, call);
-    addKeyRollups(totals, call);
-  }
+  // A copy: what cannot be written is summed up again.
+  const totals = rowless.methodRollups.size === 0 ? emptyTotals() : structuredClone(rowless);
+  addCalls(totals, calls);
   return totals;
 }
 

@@ -13,6 +13,7 @@ import {
   requestLogTails,
   rollupLateHours,
 } from "../db/schema.ts";
+import { columnsOf } from "./columns.ts";
 import { floorTo, hourMs } from "./range.ts";
 import { periodS, type Rollup, type Totals } from "./totals.ts";
 
@@ -99,8 +100,7 @@ export function createUsageStore(options: UsageStoreOptions): WriteUsage {
 }
 
 function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (text: string) => string): SQL {
-  const column = <T>(pick: (call: EndedCall) => T) => sql.param(calls.map(pick));
-  const clean = (text: string) => redact(text.replaceAll("\0", "").toWellFormed());
+  const columns = columnsOf(calls, (text) => redact(text.replaceAll("\0", "").toWellFormed()));
   return sql`
     INSERT INTO ${requestLogs} (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
@@ -109,24 +109,24 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
       ${instanceId}::uuid, error_message, trace_id
     FROM unnest(
-      ${column((call) => call.startedAtMs)}::bigint[],
-      ${column((call) => call.id)}::uuid[],
-      ${column((call) => call.method.service)}::text[],
-      ${column((call) => call.method.name)}::text[],
-      ${column((call) => call.protocol)}::text[],
-      ${column((call) => call.code)}::smallint[],
-      ${column((call) => call.verdict?.denial ?? null)}::text[],
-      ${column((call) => call.verdict?.subject?.userId.toString() ?? null)}::bigint[],
-      ${column((call) => call.verdict?.subject?.apiKeyId ?? null)}::uuid[],
-      ${column((call) => call.verdict?.credentialKind ?? "none")}::text[],
-      ${column((call) => call.durationUs)}::bigint[],
-      ${column((call) => call.requestBytes ?? null)}::bigint[],
-      ${column((call) => call.responseBytes ?? null)}::bigint[],
-      ${column((call) => call.peerAddress || null)}::inet[],
-      ${column((call) => clean(call.userAgent))}::text[],
-      ${column((call) => clean(call.requestId))}::text[],
-      ${column((call) => (call.errorMessage === undefined ? null : clean(call.errorMessage)))}::text[],
-      ${column((call) => call.traceId ?? null)}::text[]
+      ${columns.times}::bigint[],
+      ${columns.ids}::uuid[],
+      ${columns.services}::text[],
+      ${columns.methods}::text[],
+      ${columns.protocols}::text[],
+      ${columns.codes}::smallint[],
+      ${columns.denials}::text[],
+      ${columns.users}::bigint[],
+      ${columns.keys}::uuid[],
+      ${columns.kinds}::text[],
+      ${columns.durations}::bigint[],
+      ${columns.requestBytes}::bigint[],
+      ${columns.responseBytes}::bigint[],
+      ${columns.peers}::inet[],
+      ${columns.userAgents}::text[],
+      ${columns.requestIds}::text[],
+      ${columns.errors}::text[],
+      ${columns.traces}::text[]
     ) AS call (time_ms, id, service, method, protocol, code, denial_reason, user_id, api_key_id, credential_kind,
       duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id, error_message, trace_id)
     WHERE EXISTS (SELECT FROM batch)

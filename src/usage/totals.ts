@@ -1,6 +1,7 @@
 /** Sums over ended calls: what the counters and rollups are moved by. */
 import type { EndedCall } from "../auth/call.ts";
-import type { Subject } from "../auth/verdict.ts";
+import type { MethodName } from "../auth/method-name.ts";
+import type { DenialReason, Subject } from "../auth/verdict.ts";
 import { addDuration } from "./histogram.ts";
 import { dayMs, floorTo, minuteMs, refoldedMs } from "./range.ts";
 
@@ -79,8 +80,20 @@ function addKeyCount(
 }
 
 function addRollup(rollups: Map<string, Rollup>, call: EndedCall, subject: Subject | undefined): void {
-  const endedAtMs = call.startedAtMs + call.durationUs / 1000;
-  const bucketMs = floorTo(minuteMs, Math.max(call.startedAtMs, endedAtMs - longestMs));
+  addToRollup(findRollup(rollups, call, bucketOf(call), subject), call);
+}
+
+/** The minute that a call counts in. */
+function bucketOf({ startedAtMs, durationUs }: EndedCall): number {
+  return floorTo(minuteMs, Math.max(startedAtMs, startedAtMs + durationUs / 1000 - longestMs));
+}
+
+function findRollup(
+  rollups: Map<string, Rollup>,
+  call: EndedCall,
+  bucketMs: number,
+  subject: Subject | undefined,
+): Rollup {
   const service = call.method.service;
   const method = call.method.name;
   const denialReason = call.verdict?.denial ?? "";
@@ -104,9 +117,50 @@ function addRollup(rollups: Map<string, Rollup>, call: EndedCall, subject: Subje
     };
     rollups.set(key, rollup);
   }
+  return rollup;
+}
+
+function addToRollup(rollup: Rollup, call: EndedCall): void {
   rollup.requests++;
   rollup.durationUs += call.durationUs;
   rollup.requestBytes += call.requestBytes ?? 0;
   rollup.responseBytes += call.responseBytes ?? 0;
   addDuration(rollup.latency, call.durationUs);
+}
+
+/** Where the last call of a method was added: most often the next one goes there too. */
+interface Recent {
+  readonly bucketMs: number;
+  readonly code: number;
+  readonly denial: DenialReason | undefined;
+  readonly ofMethod: Rollup;
+  /** By key, of calls with one. */
+  readonly ofKeys: Map<string, Rollup>;
+}
+
+/** Adds calls to all of the totals, as `addCounts` and `addKeyRollups` do. */
+export function addCalls(totals: Totals, calls: readonly EndedCall[]): void {
+  const recents = new Map<MethodName, Recent>();
+  for (const call of calls) {
+    const { verdict, code } = call;
+    const bucketMs = bucketOf(call);
+    let recent = recents.get(call.method);
+    if (recent?.bucketMs !== bucketMs || recent.code !== code || recent.denial !== verdict?.denial) {
+      const ofMethod = findRollup(totals.methodRollups, call, bucketMs, undefined);
+      recent = { bucketMs, code, denial: verdict?.denial, ofMethod, ofKeys: new Map() };
+      recents.set(call.method, recent);
+    }
+    addToRollup(recent.ofMethod, call);
+    if (verdict === undefined) continue;
+    const { principal, subject } = verdict;
+    if (principal?.apiKeyId !== undefined) addKeyCount(totals.keys, principal.apiKeyId, 1, call.startedAtMs);
+    if (subject === undefined) continue;
+    const { apiKeyId } = subject;
+    let ofKey = apiKeyId === undefined ? undefined : recent.ofKeys.get(apiKeyId);
+    if (ofKey === undefined) {
+      ofKey = findRollup(totals.keyRollups, call, bucketMs, subject);
+      if (apiKeyId !== undefined) recent.ofKeys.set(apiKeyId, ofKey);
+    }
+    addToRollup(ofKey, call);
+  }
 }

@@ -9,7 +9,7 @@ export interface Codec {
   readonly isText: boolean;
   /** Messages stand in frames of five bytes and the message. */
   readonly isFramed: boolean;
-  /** Of the answer. */
+  /** Of the answer, before it is made text. */
   readonly contentType: string;
   /** Names of headers. */
   readonly encodingHeader: string;
@@ -40,8 +40,8 @@ const grpcProto: Codec = { ...grpc, ...binary, contentType: "application/grpc+pr
 const grpcJson: Codec = { ...grpc, ...json, contentType: "application/grpc+json" };
 const webProto: Codec = { ...grpcWeb, ...binary, contentType: "application/grpc-web+proto" };
 const webJson: Codec = { ...grpcWeb, ...json, contentType: "application/grpc-web+json" };
-const textProto: Codec = { ...webProto, isText: true, contentType: "application/grpc-web-text+proto" };
-const textJson: Codec = { ...webJson, isText: true, contentType: "application/grpc-web-text+json" };
+const textProto: Codec = { ...webProto, isText: true };
+const textJson: Codec = { ...webJson, isText: true };
 export const connectProto: Codec = { ...connect, ...binary, contentType: "application/proto" };
 export const connectJson: Codec = { ...connect, ...json, contentType: "application/json" };
 

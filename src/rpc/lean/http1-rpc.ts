@@ -9,10 +9,10 @@ import { type LeanRequestHead, LeanRpc, type LeanShared, type PassOn } from "./l
 
 const rpcKey = Symbol("lean rpc");
 interface LeanIncoming extends IncomingMessage {
-  [rpcKey]?: Http1Rpc;
+  [rpcKey]?: Http1Rpc | undefined;
 }
 interface LeanResponse extends ServerResponse {
-  [rpcKey]?: Http1Rpc;
+  [rpcKey]?: Http1Rpc | undefined;
 }
 
 export class Http1Rpc extends LeanRpc {
@@ -66,8 +66,8 @@ export class Http1Rpc extends LeanRpc {
 
   protected handOver(call: Call): void {
     const [req, res] = [this.#req, this.#res];
-    delete req[rpcKey];
-    delete res[rpcKey];
+    req[rpcKey] = undefined;
+    res[rpcKey] = undefined;
     req.off("data", onData).off("end", onEnd);
     res.off("close", onClose);
     this.#passOn({ call, chunks: this.#chunks, isWhole: this.#isWhole });

@@ -10,7 +10,7 @@ import { announced, frameHeadBytes } from "./request-message.ts";
 
 const rpcKey = Symbol("lean rpc");
 interface LeanStream extends ServerHttp2Stream {
-  [rpcKey]?: Http2Rpc;
+  [rpcKey]?: Http2Rpc | undefined;
 }
 
 export class Http2Rpc extends LeanRpc {
@@ -68,7 +68,7 @@ export class Http2Rpc extends LeanRpc {
 
   protected handOver(call: Call): void {
     const stream = this.#stream;
-    delete stream[rpcKey];
+    stream[rpcKey] = undefined;
     stream.off("close", onClose).off("error", ignore).off("data", onData).off("end", onEnd);
     this.#passOn({ call, chunks: this.#chunks, isWhole: this.#isWhole });
   }
@@ -92,6 +92,8 @@ export class Http2Rpc extends LeanRpc {
     }
     if (this.codec.protocol === "grpc") {
       if (answer.trailer !== undefined) this.#trailer = addAll({}, answer.trailer);
+      // Behind a hook there is a response of the compatibility API too, which would send its own, empty.
+      if (this.hookHeaders !== undefined) stream.removeAllListeners("wantTrailers");
       stream.on("wantTrailers", onWantTrailers);
       stream.respond(headers, withTrailers);
     } else stream.respond(headers);
@@ -135,7 +137,10 @@ function onEnd(this: LeanStream): void {
 }
 
 function onClose(this: LeanStream): void {
-  this[rpcKey]?.streamClosed();
+  const rpc = this[rpcKey];
+  // Node may keep a stream for a while after its end: not what was made for it here.
+  this[rpcKey] = undefined;
+  rpc?.streamClosed();
 }
 
 function onWantTrailers(this: LeanStream): void {

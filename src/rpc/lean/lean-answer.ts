@@ -4,7 +4,8 @@ import { type Compression, mergeNonProtocolHeaders } from "@connectrpc/connect/p
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
-import { encodeText } from "../grpc-web-text.ts";
+import { dropConnectionFields } from "../connection-fields.ts";
+import { encodeText, textContentType } from "../grpc-web-text.ts";
 import { type Codec, connectJson } from "./codec.ts";
 
 /** What is written, whichever HTTP version writes it. */
@@ -87,9 +88,12 @@ function framed(
   { header, trailer }: Metadata,
   compression: Compression | null,
 ): LeanAnswer | Promise<LeanAnswer> {
-  const { contentType } = codec;
+  const contentType = codec.isText ? textContentType(codec.contentType) : codec.contentType;
+  if (codec.isText) header?.set("content-type", textContentType(header.get("content-type") ?? ""));
   const encoding = compression?.name;
+  dropConnectionFields(header);
   if (codec.protocol === "grpc") {
+    dropConnectionFields(trailer);
     return {
       status: 200,
       header,
@@ -134,6 +138,7 @@ function bare(
     if (compression !== null) all.set("content-encoding", compression.name);
     for (const [name, value] of trailer ?? []) all.append(`trailer-${name}`, value);
   }
+  dropConnectionFields(all);
   all?.set("content-length", String(body.byteLength));
   return {
     status,

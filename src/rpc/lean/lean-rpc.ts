@@ -6,13 +6,13 @@ import type { Compression } from "@connectrpc/connect/protocol";
 import type { Authorization } from "../../auth/authorizer.ts";
 import { beginCall, type Call, cannotCount, endCall } from "../../auth/call.ts";
 import { Place } from "../admission.ts";
-import { orLate } from "../running-rpc.ts";
+import { orLate, readStatus } from "../running-rpc.ts";
 import type { HandedOver } from "../stock.ts";
 import type { Codec } from "./codec.ts";
 import type { ContextSource } from "./context.ts";
 import { answerError, answerMessage, type LeanAnswer } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
-import { readMessage } from "./request-message.ts";
+import { readMessage, textBytes } from "./request-message.ts";
 import type { RunningList, Timed } from "./running-list.ts";
 import type { LeanMethod } from "./unary-method.ts";
 import { LeanValues } from "./values.ts";
@@ -164,8 +164,9 @@ export abstract class LeanRpc implements ContextSource, Timed {
   /** The body is here, so many bytes of it. */
   protected bodyIsRead(body: Uint8Array, bytes: number): void {
     if (this.#phase !== reading) return;
-    this.requestBytes = bytes;
-    const message = this.head.query ?? readMessage(this.codec, body);
+    // Text counts as the bytes that it stands for.
+    this.requestBytes = this.codec.isText ? textBytes(body) : bytes;
+    const message = this.head.query ?? readMessage(this.codec, body, this.method.keepsBytes);
     if (message === undefined) {
       this.passOn();
       return;
@@ -225,23 +226,42 @@ export abstract class LeanRpc implements ContextSource, Timed {
     if (this.#phase !== running) return;
     try {
       const bytes = this.method.serialization.getO(this.codec.isBinary).serialize(message);
-      this.#conclude(answerMessage(this.codec, bytes, this.#metadata(), this.head.compression), undefined);
+      const answer = answerMessage(this.codec, bytes, this.#metadata(), this.head.compression);
+      this.#abortSignal(undefined);
+      this.#conclude(answer, this.#statusOfTrailer());
     } catch (error) {
-      this.fail(ConnectError.from(error, Code.Internal));
+      const failure = ConnectError.from(error, Code.Internal);
+      // So does Connect: what it sends in trailers comes after the handler's signal has aborted.
+      this.#end(failure, this.codec.isFramed ? undefined : failure);
     }
+  }
+
+  /** What a handler said itself of how it ended, which is what is sent. */
+  #statusOfTrailer(): ConnectError | undefined {
+    return this.codec.isFramed && this.#responseTrailer !== undefined
+      ? readStatus(this.#responseTrailer)
+      : undefined;
   }
 
   /** Answers with an error, unless there is an answer already. */
   fail(error: ConnectError): void {
+    this.#end(error, error);
+  }
+
+  #end(error: ConnectError, signalReason: ConnectError | undefined): void {
     if (this.#phase >= answering) return;
     if (this.#phase === deciding) {
       // What is being looked up is waited for: whose RPC it was is to be known.
       this.#overdue ??= error;
       return;
     }
+    this.#abortSignal(signalReason);
     try {
       this.#conclude(answerError(this.codec, error, this.#metadata(), this.head.compression), error);
     } catch {
+      // It cannot be put into words.
+      this.#phase = answering;
+      this.#record(error, 0)?.catch(() => {});
       this.destroy();
     }
   }
@@ -258,7 +278,6 @@ export abstract class LeanRpc implements ContextSource, Timed {
 
   #recordAndWrite(answer: LeanAnswer, error: ConnectError | undefined): void {
     if (this.#phase !== answering) return;
-    this.#abortSignal(error);
     const committed = this.#record(error, answer.bytes);
     if (committed === undefined) this.#write(answer);
     else

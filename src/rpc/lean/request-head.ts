@@ -93,7 +93,7 @@ export function createHeadReader(
       const method = byPath.get(path);
       return method === undefined || !authorities(authority) ? undefined : readPost(line, method);
     }
-    const at = verb === "GET" ? path.indexOf("?") : -1;
+    const at = verb === "GET" && !path.includes("#") ? path.indexOf("?") : -1;
     return at < 0 || !authorities(authority) ? undefined : readGet(line, path, at);
   };
 }

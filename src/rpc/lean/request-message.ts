@@ -6,21 +6,51 @@ export const frameHeadBytes = 5;
 
 /**
  * The bytes of the message, a copy: what is read of it may be kept, and must not keep the
- * buffer that it came in. Undefined: the body is not one whole uncompressed message, and
+ * buffer that it came in. `keepsBytes`: the message has fields of bytes, which are a part of
+ * the copy. Undefined: the body is not one whole uncompressed message, and
  * Connect's handlers are to say what it is.
  */
-export function readMessage(codec: Codec, body: Uint8Array): Uint8Array | undefined {
+export function readMessage(codec: Codec, body: Uint8Array, keepsBytes: boolean): Uint8Array | undefined {
   const bytes = codec.isText ? fromText(body) : body;
   if (bytes === undefined || !codec.isFramed) return bytes;
   if (bytes.byteLength < frameHeadBytes || bytes[0] !== 0) return undefined;
   if (announced(bytes) !== bytes.byteLength - frameHeadBytes) return undefined;
-  return new Uint8Array(bytes.subarray(frameHeadBytes));
+  return keepsBytes ? new Uint8Array(bytes.subarray(frameHeadBytes)) : copyToPage(bytes);
+}
+
+/** A small buffer of its own for each message costs more than all else that is done with it. */
+let page = new ArrayBuffer(0);
+let used = 0;
+const pageBytes = 16 * 1024;
+
+/**
+ * The message of a frame, on a page that it shares with others where it is small: for
+ * messages of which nothing but what is unknown stays in the bytes that it was read from.
+ */
+function copyToPage(frame: Uint8Array): Uint8Array {
+  const length = frame.byteLength - frameHeadBytes;
+  if (length > pageBytes / 16) return new Uint8Array(frame.subarray(frameHeadBytes));
+  if (used + length > page.byteLength) {
+    page = new ArrayBuffer(pageBytes);
+    used = 0;
+  }
+  const message = new Uint8Array(page, used, length);
+  for (let i = 0; i < length; i++) message[i] = frame[frameHeadBytes + i] ?? 0;
+  used += length;
+  return message;
 }
 
 /** The length that a frame says its message has. */
 export function announced(frame: Uint8Array): number {
   const [, a = 0, b = 0, c = 0, d = 0] = frame;
   return a * 0x1000000 + (b << 16) + (c << 8) + d;
+}
+
+/** The bytes that so much base64 stands for, were all of it one piece. */
+export function textBytes(body: Uint8Array): number {
+  let padding = 0;
+  while (padding < 2 && body[body.byteLength - 1 - padding] === "=".charCodeAt(0)) padding++;
+  return (body.byteLength / 4) * 3 - padding;
 }
 
 function fromText(body: Uint8Array): Uint8Array | undefined {

@@ -1,5 +1,5 @@
 /** What the lean path knows of a method: how to read, call and write it. */
-import { create, type DescMessage, type DescMethodUnary, type Message } from "@bufbuild/protobuf";
+import { create, type DescMessage, type DescMethodUnary, type Message, ScalarType } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, Interceptor, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import {
@@ -26,6 +26,8 @@ export interface LeanMethod {
   /** May be called by GET (Connect protocol, "Unary-Get-Request"). */
   readonly hasNoSideEffects: boolean;
   readonly isUncapped: boolean;
+  /** Its request has a field of bytes, however deep. */
+  readonly keepsBytes: boolean;
   readonly serialization: MethodSerializationLookup<DescMessage, DescMessage>;
   /** Calls interceptors and handler. Throws or rejects with whatever they do. */
   invoke(rpc: ContextSource, message: Message): Message | Promise<Message>;
@@ -50,6 +52,7 @@ export function createLeanMethod(
     path: `/${name.service}/${name.name}`,
     hasNoSideEffects: method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
     isUncapped: options.isUncapped,
+    keepsBytes: hasBytes(method.input),
     serialization: createMethodSerializationLookup(method, undefined, undefined, limits),
     invoke:
       options.interceptors.length === 0
@@ -103,6 +106,16 @@ function replaceHeaders(target: Headers, source: Headers): void {
   for (const name of [...target.keys()]) target.delete(name);
   source.forEach((value, name) => {
     target.set(name, value);
+  });
+}
+
+function hasBytes(message: DescMessage, seen = new Set<DescMessage>()): boolean {
+  if (seen.has(message)) return false;
+  seen.add(message);
+  return message.fields.some((field) => {
+    return (
+      field.scalar === ScalarType.BYTES || (field.message !== undefined && hasBytes(field.message, seen))
+    );
   });
 }
 
