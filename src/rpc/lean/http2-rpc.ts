@@ -38,6 +38,11 @@ export class Http2Rpc extends LeanRpc {
   }
 
   protected readBody(): void {
+    // Node ends an empty body by itself, while the key was looked up for example, and says so once.
+    if (this.#stream.readableEnded) {
+      this.bodyEnded();
+      return;
+    }
     this.#stream.on("data", onData);
     this.#stream.on("end", onEnd);
   }
