@@ -24,6 +24,8 @@ export interface RequestLogFilter {
   readonly errorText?: string | undefined;
   /** Only what ended with another code than ok. */
   readonly errorsOnly?: true | undefined;
+  /** 32 hexadecimal digits, lower case. */
+  readonly traceId?: string | undefined;
 }
 
 type Field = keyof RequestLogFilter;
@@ -93,6 +95,10 @@ const conditions: { readonly [F in Field]-?: Condition<NonNullable<RequestLogFil
   errorsOnly: {
     sql: () => sql`code <> 0`,
     matches: (row) => row.code !== 0,
+  },
+  traceId: {
+    sql: (id) => sql`trace_id = ${id}`,
+    matches: (row, id) => row.traceId === id,
   },
 };
 
