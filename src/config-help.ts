@@ -50,5 +50,7 @@ export const settingHelp: Readonly<Record<Exclude<keyof Config, "production">, S
   maxUnaryMs: { value: "ms", text: "the longest that a unary call may take; 0: no limit" },
   shutdownTimeoutMs: { value: "ms", text: "a stop waits this long for running calls" },
   workers: { value: "N", text: "run N instances on the port, each a process" },
+  metricsPort: { value: "port", text: "answer /metrics to Prometheus on this port; 0 takes a free one" },
+  metricsHost: { value: "address", text: "of the metrics port" },
   logLevel: { value: "level", text: "of the server's own log, on standard error" },
 };

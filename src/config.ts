@@ -95,6 +95,10 @@ export interface Config {
   shutdownTimeoutMs: number;
   /** Instances on one port, each a process. `LATCHKEY_WORKERS`, default 1, at most 64. A program's server is always one. */
   workers: number;
+  /** Port that answers `/metrics` to Prometheus, and to anyone who reaches it; 0 takes a free one; undefined: none. `LATCHKEY_METRICS_PORT`. */
+  metricsPort: number | undefined;
+  /** Address of that port. `LATCHKEY_METRICS_HOST`, default 127.0.0.1. */
+  metricsHost: string;
   /** `LATCHKEY_LOG_LEVEL`: fatal, error, warn, info, debug, trace or silent; default info. */
   logLevel: string;
   /** `NODE_ENV` is production. */
@@ -213,6 +217,8 @@ export const settings: readonly Setting[] = [
   setting("LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", integer(0, maxMs), 60_000),
   setting("LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", integer(0, maxMs), 10_000),
   setting("LATCHKEY_WORKERS", "workers", integer(1, 64), 1),
+  setting("LATCHKEY_METRICS_PORT", "metricsPort", integer(0, 65535), undefined),
+  setting("LATCHKEY_METRICS_HOST", "metricsHost", text, "127.0.0.1"),
   setting(
     "LATCHKEY_LOG_LEVEL",
     "logLevel",

@@ -4,7 +4,9 @@ import { hostname } from "node:os";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
+import type { CallRecorder } from "./auth/call.ts";
 import type { InquiryOptions } from "./auth/inquiry.ts";
+import type { MethodName } from "./auth/method-name.ts";
 import { developmentSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, showSettings } from "./config.ts";
@@ -18,12 +20,16 @@ import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
 import { createLogTails, type LogTails } from "./logs/tail.ts";
 import { createTailStore } from "./logs/tail-store.ts";
+import type { MetricsOptions } from "./metrics.ts";
 import type { ProgramOptions } from "./program-options.ts";
 import { createMethodLister, type MethodLister, readComments } from "./rpc/method-list.ts";
+import { recordTraces } from "./rpc/traces.ts";
 import { infrastructure, mountServices } from "./services.ts";
+import { countCalls, createCallMetrics } from "./usage/call-metrics.ts";
+import { createCommitMetrics } from "./usage/commit-metrics.ts";
 import { keepFolded } from "./usage/fold.ts";
 import { foldedUntil } from "./usage/fold-store.ts";
-import { createRecorder, type Recorder } from "./usage/recorder.ts";
+import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
 import { seedUsers } from "./users/seed.ts";
 import { createVerdicts, sessionLife, type Verdicts } from "./verdicts.ts";
@@ -55,8 +61,12 @@ export async function readyDatabase(
 
 export interface Core {
   readonly verdicts: Verdicts;
-  readonly recorder: Recorder;
+  readonly recorder: CallRecorder;
   readonly tails: LogTails;
+  /** What of it metrics show. */
+  readonly figures: Pick<MetricsOptions, "version" | "verdicts" | "usage" | "pools" | "tails" | "counted">;
+  /** Makes a method known to the metrics: only what is mounted has its name in them. */
+  mounted(method: MethodName): void;
   /** What asks for verdicts on others' behalf. */
   readonly inquiries: InquiryOptions;
   /** Mounts the services that manage and watch. `runningRpcs` says how many run, where the host knows. */
@@ -66,6 +76,7 @@ export interface Core {
 /** Joins the parts on a database, and has them closed in their order. */
 export async function createCore(
   config: Config,
+  { tracerProvider }: Pick<ProgramOptions, "tracerProvider">,
   opened: ReadyDatabase,
   closers: Closers,
   onError: (message: string, error: unknown) => void,
@@ -108,17 +119,18 @@ export async function createCore(
   closers.unshift(() => tails.close());
 
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
-  const recorder = createRecorder({
-    write: createUsageStore({
-      db: database(pools.open("usage", 1)),
-      instance,
-      redact: createRedactor(config.tokenPrefix),
-    }),
+  const redact = createRedactor(config.tokenPrefix);
+  const commits = createCommitMetrics();
+  const usage = createRecorder({
+    write: commits.watch(createUsageStore({ db: database(pools.open("usage", 1)), instance, redact })),
     durability: config.usageDurability,
     records: (method) => !unlogged.has(method.service),
     onError,
   });
-  closers.unshift(() => recorder.close(Math.max(1000, config.shutdownTimeoutMs)));
+  closers.unshift(() => usage.close(Math.max(1000, config.shutdownTimeoutMs)));
+  const calls = createCallMetrics();
+  const counted = config.metricsPort === undefined ? usage : countCalls(usage, calls);
+  const recorder = recordTraces(counted, { provider: tracerProvider, redact });
 
   // An hour of a million keys takes a while.
   const folding = keepFolded(database(pools.open("rollups", 1, 600_000)), onError);
@@ -134,6 +146,8 @@ export async function createCore(
     verdicts,
     recorder,
     tails,
+    figures: { version: instance.version, verdicts, usage, pools, tails, counted: [calls, commits] },
+    mounted: calls.mounted,
     mountServices(router, runningRpcs = () => 0) {
       const own: DescService[] = [];
       let methods: MethodLister | undefined;

@@ -36,7 +36,9 @@ export type HostSetting =
   | "maxConcurrentRpcs"
   | "leanUnary"
   | "maxUnaryMs"
-  | "workers";
+  | "workers"
+  | "metricsPort"
+  | "metricsHost";
 
 /** The settings that concern keys, verdicts and counting, all of them optional, and what only a program can give. */
 export interface LatchkeyOptions extends Partial<Omit<Config, HostSetting>>, ProgramOptions {}
@@ -107,7 +109,7 @@ async function join(config: Config, options: LatchkeyOptions, closers: Closers):
     ...(options.logStream && { stream: options.logStream }),
   });
   const onError = (message: string, error: unknown) => log.error({ err: error }, message);
-  const core = await createCore(config, opened, closers, onError);
+  const core = await createCore(config, options, opened, closers, onError);
   const { verdicts, recorder } = core;
 
   let closing: Promise<void> | undefined;

@@ -74,6 +74,8 @@ export interface Listener {
   readonly server: Server;
   /** Open TCP connections. */
   readonly connections: number;
+  /** Open HTTP/1.1 connections, over TLS or not. */
+  readonly http1Connections: number;
   /** Open HTTP/2 sessions. */
   readonly sessions: number;
   /** Lets this one see requests first. */
@@ -105,6 +107,9 @@ export function createListener(options: ListenerOptions, handler: RequestListene
     server,
     get connections() {
       return server.sockets.size;
+    },
+    get http1Connections() {
+      return server.http1Connections;
     },
     get sessions() {
       return server.sessions.size;
@@ -174,6 +179,10 @@ class OnePortServer extends Server {
 
     this.#http2 = this.#createHttp2();
     this.#tls = options.tls && this.#createTls(options.tls);
+  }
+
+  get http1Connections(): number {
+    return this.#http1.size;
   }
 
   override close(callback?: (error?: Error) => void): this {

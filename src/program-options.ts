@@ -1,4 +1,5 @@
 /** What a program gives beside the settings. Apart, so that its types need nothing of the database library. */
+import type { TracerProvider } from "@opentelemetry/api";
 import type postgres from "postgres";
 
 /** What only a program can give. */
@@ -14,6 +15,8 @@ export interface ProgramOptions {
     /** Takes a line, its line break included. */
     write(line: string): void;
   };
+  /** Makes a span of each RPC; default: the provider that is registered with `@opentelemetry/api`, while there is one. */
+  tracerProvider?: TracerProvider;
   /** Told of what takes a while at the start, for people. */
   onProgress?: (message: string) => void;
 }

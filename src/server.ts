@@ -5,15 +5,19 @@ import type { ConnectRouter, Interceptor, Transport } from "@connectrpc/connect"
 import type { FastifyInstance } from "fastify";
 import { createApp } from "./app.ts";
 import { mountForwardAuth } from "./auth/forward-auth.ts";
+import { methodName } from "./auth/method-name.ts";
 import { type Config, withDefaults } from "./config.ts";
 import { serveConsole } from "./console/plugin.ts";
 import { type Closers, createCore, readyDatabase } from "./core.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
+import { createMetrics, type Metrics } from "./metrics.ts";
+import { type MetricsPort, openMetricsPort } from "./metrics-port.ts";
 import type { ProgramOptions } from "./program-options.ts";
 import { checkAccess } from "./rpc/declared-access.ts";
 import { createHealth } from "./rpc/health.ts";
 import { createInProcessClients, type TransportOptions } from "./rpc/in-process.ts";
 import { mountRpcs } from "./rpc/mount.ts";
+import { mountProbes } from "./rpc/probes.ts";
 import { infrastructure, mountInfrastructure } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
 
@@ -44,7 +48,11 @@ export interface Server {
   readonly secretKey: string | undefined;
   /** For people: where the database is. */
   readonly databaseDescription: string;
-  /** Starts to listen. Rejects when the port is taken. */
+  /** Undefined without `metricsPort`: nothing is counted for them. */
+  readonly metrics: Metrics | undefined;
+  /** Where `/metrics` is; undefined until `listen`, and without `metricsPort`. */
+  readonly metricsAddress: AddressInfo | undefined;
+  /** Starts to listen, on the metrics port too. Rejects when one is taken. */
   listen(): Promise<AddressInfo>;
   /**
    * Creates a transport for clients in this process, such as tests, whether or not the server
@@ -93,7 +101,7 @@ async function join(config: Config, options: ServerOptions, closers: Closers): P
     ...(options.logStream && { logStream: options.logStream }),
   });
   const onError = (message: string, error: unknown) => app.log.error({ err: error }, message);
-  const core = await createCore(config, opened, closers, onError);
+  const core = await createCore(config, options, opened, closers, onError);
   const { verdicts, recorder } = core;
   closers.unshift(() => app.close());
   await options.plugins?.(app);
@@ -125,7 +133,14 @@ async function join(config: Config, options: ServerOptions, closers: Closers): P
     required: config.requireDeclaredAccess,
     exempt: infrastructure,
   });
+  for (const { method } of rpcs.handlers) core.mounted(methodName(method));
   verdicts.fence.onDatabaseUp((up) => health.setServing(up));
+  mountProbes(app, health);
+
+  const { metricsHost, metricsPort } = config;
+  const metrics =
+    metricsPort === undefined ? undefined : createMetrics({ ...core.figures, listener, rpcs, health });
+  let openedMetrics: MetricsPort | undefined;
 
   async function acceptor() {
     await app.ready();
@@ -138,7 +153,16 @@ async function join(config: Config, options: ServerOptions, closers: Closers): P
     app,
     secretKey: opened.secretKey,
     databaseDescription: opened.description,
+    metrics,
+    get metricsAddress() {
+      return openedMetrics?.address;
+    },
     async listen() {
+      if (metrics !== undefined && metricsPort !== undefined) {
+        const collect = async () => [await metrics.collect()];
+        openedMetrics = await openMetricsPort({ host: metricsHost, port: metricsPort, collect, onError });
+        closers.unshift(openedMetrics.close);
+      }
       await app.listen({
         host: config.host,
         port: config.port,

@@ -10,7 +10,7 @@ import { createSessionLookup } from "./console/session-lookup.ts";
 import type { SessionLife } from "./console/session-store.ts";
 import { database } from "./db/client.ts";
 import type { Pools } from "./db/pools.ts";
-import { createGrantCache } from "./keys/cache.ts";
+import { createGrantCache, type GrantCache } from "./keys/cache.ts";
 import { createFence, type Fence } from "./keys/fence.ts";
 import { createApiKeyStore } from "./keys/store.ts";
 import { createUserStore } from "./users/store.ts";
@@ -30,6 +30,7 @@ export interface VerdictsOptions {
 
 export interface Verdicts {
   readonly fence: Fence;
+  readonly grants: GrantCache;
   readonly decide: Decide;
   readonly policy: Policy;
   readonly readCredential: ReturnType<typeof createCredentialReader>;
@@ -84,6 +85,7 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
   });
   return {
     fence,
+    grants,
     decide,
     policy,
     readCredential,

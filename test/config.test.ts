@@ -43,6 +43,8 @@ const defaults: Config = {
   maxUnaryMs: 60_000,
   shutdownTimeoutMs: 10_000,
   workers: 1,
+  metricsPort: undefined,
+  metricsHost: "127.0.0.1",
   logLevel: "info",
   production: false,
 };
@@ -269,6 +271,8 @@ const settings: readonly (readonly [
   ["LATCHKEY_MAX_CONCURRENT_RPCS", "maxConcurrentRpcs", numbers(1, maxInt), [...notNumbers, "0"]],
   ["LATCHKEY_MAX_UNARY_MS", "maxUnaryMs", numbers(0, maxInt), [...notNumbers, "2147483648"]],
   ["LATCHKEY_SHUTDOWN_TIMEOUT_MS", "shutdownTimeoutMs", numbers(0, maxInt), [...notNumbers, "2147483648"]],
+  ["LATCHKEY_METRICS_PORT", "metricsPort", numbers(0, 65_535), [...notNumbers, "65536"]],
+  ["LATCHKEY_METRICS_HOST", "metricsHost", [["0.0.0.0", "0.0.0.0"]], []],
   ["LATCHKEY_WORKERS", "workers", numbers(1, 64), [...notNumbers, "0", "65", "auto"]],
   [
     "LATCHKEY_LOG_LEVEL",

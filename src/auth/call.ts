@@ -1,6 +1,8 @@
 /** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
 import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
 import { createCallId } from "./call-id.ts";
+import type { CallSpan } from "./call-span.ts";
+import type { ReadHeader } from "./credential.ts";
 import type { MethodName } from "./method-name.ts";
 import type { Verdict } from "./verdict.ts";
 
@@ -21,10 +23,14 @@ export interface Call {
   readonly peerAddress: string | undefined;
   /** Undefined until the verdict. */
   verdict: Verdict | undefined;
+  /** The trace that it belongs to, 32 hexadecimal digits; undefined: none. */
+  traceId: string | undefined;
+  /** Undefined: nobody asks for spans, or it has ended. */
+  span: CallSpan | undefined;
 }
 
 /** An RPC that ended, however it ended. */
-export interface EndedCall extends Readonly<Call> {
+export interface EndedCall extends Readonly<Omit<Call, "span">>, Pick<Call, "span"> {
   /** 0: ok. */
   readonly code: Code | 0;
   readonly durationUs: number;
@@ -39,6 +45,8 @@ export interface EndedCall extends Readonly<Call> {
 export interface CallRecorder {
   /** False: calls of this method cannot be recorded now, and recording them is a condition of answering. */
   accepts(method: MethodName): boolean;
+  /** Told of an RPC as it begins, with the headers that it came with. What was begun is recorded. */
+  begin?(call: Call, header: ReadHeader): void;
   /**
    * Takes a call. Answers with a promise where the call may be answered only once
    * it is committed; the promise rejects where that failed.
@@ -69,6 +77,7 @@ export function beginCall(begin: {
   requestId: string | null | undefined;
   userAgent: string | null | undefined;
   peerAddress?: string | undefined;
+  traceId?: string | undefined;
 }): Call {
   const id = createCallId();
   const given = begin.requestId;
@@ -82,6 +91,8 @@ export function beginCall(begin: {
     userAgent: cut(begin.userAgent ?? ""),
     peerAddress: begin.peerAddress,
     verdict: undefined,
+    traceId: begin.traceId,
+    span: undefined,
     code: 0,
     durationUs: 0,
     errorMessage: undefined,

@@ -23,6 +23,7 @@ import { createInquire, type InquiryOptions } from "./inquiry.ts";
 import { noMethod } from "./method-name.ts";
 import { requireVerifier } from "./principal.ts";
 import { isGrpcType, refusalResponse } from "./refusal-response.ts";
+import { readTraceId } from "./traceparent.ts";
 import type { Verdict } from "./verdict.ts";
 
 type CheckResponse = MessageInitShape<typeof CheckResponseSchema>;
@@ -63,6 +64,7 @@ export function createExtAuthz(options: InquiryOptions): ServiceImpl<typeof Auth
         protocol: "ext_authz",
         requestId: sent.get("x-request-id") ?? context.values.get(callKey)?.requestId,
         userAgent: sent.get("user-agent"),
+        traceId: readTraceId((name) => sent.get(name)) ?? context.values.get(callKey)?.traceId,
         loggedMethod,
         refuse: () => (called === "ambiguous" ? ambiguous() : undefined),
       });

@@ -15,6 +15,7 @@ import { createInquire, type InquiryOptions, verifyMethod } from "./inquiry.ts";
 import { noMethod } from "./method-name.ts";
 import { mayNotVerify } from "./principal.ts";
 import { isGrpcType, refusalResponse } from "./refusal-response.ts";
+import { readTraceId } from "./traceparent.ts";
 
 export interface ForwardAuthOptions extends InquiryOptions {
   /** E.g. "/auth". */
@@ -67,6 +68,7 @@ export function mountForwardAuth(app: FastifyInstance, options: ForwardAuthOptio
       protocol: "forward_auth",
       requestId: sent.get("x-request-id"),
       userAgent: "",
+      traceId: readTraceId((name) => sent.get(name)),
       refuse: ({ principal }) => (principal?.canVerify ? undefined : mayNotVerify()),
     });
     if ((await counted) === false) throw cannotCount();
@@ -95,6 +97,7 @@ export function mountForwardAuth(app: FastifyInstance, options: ForwardAuthOptio
       protocol: "forward_auth",
       requestId: sent.get("x-request-id"),
       userAgent: sent.get("user-agent"),
+      traceId: readTraceId((name) => sent.get(name)),
       loggedMethod,
       refuse: () => (called === "ambiguous" ? ambiguous() : undefined),
     });

@@ -30,6 +30,8 @@ export function apiKeyGate(options: {
 
   function refuse(context: HandlerContext, call: Call | undefined, error: ConnectError): Promise<never> {
     if (call === undefined) throw error;
+    // Here, as what passes is begun by the interceptor.
+    recorder.begin?.(call, (name) => context.requestHeader.get(name));
     call.verdict = context.values.get(authorizationKey)?.verdict;
     return recordEnd(recorder, call, error).then(() => {
       throw error;

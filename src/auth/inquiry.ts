@@ -27,6 +27,8 @@ export interface Inquiry {
   readonly protocol: string;
   readonly requestId: string | null | undefined;
   readonly userAgent: string | null | undefined;
+  /** The trace that it belongs to, 32 hexadecimal digits; undefined: none that is known. */
+  readonly traceId?: string | undefined;
   /** Neither count nor log it. */
   readonly skipUsage?: boolean;
   /** The name that it is logged under; default: the one asked about. */
@@ -56,9 +58,9 @@ export function createInquire(
   const { recorder } = options;
 
   return async (inquiry) => {
-    const { question, protocol, requestId, userAgent } = inquiry;
+    const { question, protocol, requestId, userAgent, traceId } = inquiry;
     const { method, peerAddress } = question;
-    const call = beginCall({ method, protocol, requestId, userAgent, peerAddress });
+    const call = beginCall({ method, protocol, requestId, userAgent, peerAddress, traceId });
     const verdict = await options.decide(question);
     const { denial } = verdict;
     const error =

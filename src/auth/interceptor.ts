@@ -2,6 +2,7 @@
 import { Code, ConnectError, type Interceptor, type StreamRequest } from "@connectrpc/connect";
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
 import { beginCall, type CallRecorder, callKey, cannotCount, peerAddressKey, recordEnd } from "./call.ts";
+import { type CallSpan, inSpan } from "./call-span.ts";
 import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
 import type { OpenStreams } from "./open-streams.ts";
@@ -30,9 +31,10 @@ export interface ApiKeyInterceptorOptions {
  */
 export function apiKeyInterceptor(options: ApiKeyInterceptorOptions): Interceptor {
   return (next) => async (req) => {
-    const hosted = req.contextValues.get(callKey) !== undefined;
-    const answer = async () => run(options, next, req, await authorize(options, req));
-    return hosted ? answer() : recorded(options, req, answer);
+    const hosted = req.contextValues.get(callKey);
+    const answer = async (span: CallSpan | undefined) =>
+      run(options, inSpan(span, next), req, await authorize(options, req));
+    return hosted === undefined ? recorded(options, req, answer) : answer(hosted.span);
   };
 }
 
@@ -88,7 +90,7 @@ async function runStream(
 async function recorded(
   options: ApiKeyInterceptorOptions,
   req: AnyRequest,
-  answer: () => Promise<AnyResponse>,
+  answer: (span: CallSpan | undefined) => Promise<AnyResponse>,
 ): Promise<AnyResponse> {
   const { signal } = req;
   const call = beginCall({
@@ -98,6 +100,7 @@ async function recorded(
     userAgent: req.header.get("user-agent"),
     peerAddress: req.contextValues.get(peerAddressKey),
   });
+  options.recorder.begin?.(call, (name) => req.header.get(name));
   let ended: Promise<void> | undefined;
   const end = (failure?: ConnectError) => {
     call.verdict = req.contextValues.get(authorizationKey)?.verdict;
@@ -113,7 +116,7 @@ async function recorded(
   signal.addEventListener("abort", () => end(abortError(signal)).catch(() => {}), { once: true });
   let res: AnyResponse;
   try {
-    res = await untilAborted(answer(), signal);
+    res = await untilAborted(answer(call.span), signal);
   } catch (error) {
     return fail(error);
   }

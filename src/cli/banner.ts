@@ -5,10 +5,14 @@ import type { Config } from "../config.ts";
 /** The banner. Its commands work as they are printed. */
 export function banner(
   config: Config,
-  server: { address: AddressInfo; databaseDescription: string; secretKey: string | undefined },
+  server: {
+    address: AddressInfo;
+    metricsAddress: AddressInfo | undefined;
+    databaseDescription: string;
+    secretKey: string | undefined;
+  },
 ): string {
-  const host = reachableHost(server.address);
-  const authority = `${host.includes(":") ? `[${host}]` : host}:${server.address.port}`;
+  const authority = authorityOf(server.address);
   const tls = config.tlsCert !== undefined;
   const url = `${tls ? "https" : "http"}://${authority}`;
   const mode = !config.authEnabled ? "off" : config.requireAuth ? "required" : "optional";
@@ -21,6 +25,9 @@ export function banner(
   ];
   // With authentication off nobody can sign in.
   if (config.console && config.authEnabled) lines.push(`  console         ${url}/console`);
+  if (server.metricsAddress !== undefined) {
+    lines.push(`  metrics         http://${authorityOf(server.metricsAddress)}/metrics`);
+  }
   if (server.secretKey === undefined) {
     lines.push("  secret key      not accepted; latchkey bootstrap creates the first staff user and key");
   } else {
@@ -59,6 +66,11 @@ function keyCommands(curl: string, url: string): string[] {
 /** A text as one word of a shell. */
 function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function authorityOf(address: AddressInfo): string {
+  const host = reachableHost(address);
+  return `${host.includes(":") ? `[${host}]` : host}:${address.port}`;
 }
 
 /** An address that a command on this machine can call, where the server listens on all. */

@@ -1,11 +1,14 @@
 /** What a primary and its workers say to each other, over the channel of `fork`. */
 import type { Config } from "../config.ts";
+import type { Metric } from "../usage/metric.ts";
 
 export type ToWorker =
   /** First: what it runs with. */
   | { readonly kind: "start"; readonly config: Config }
   /** With a socket, unless that has ended on the way. */
   | { readonly kind: "connection"; readonly id: number }
+  /** Tell your figures. */
+  | { readonly kind: "metrics"; readonly id: number }
   /** Take nothing new, finish, and end. */
   | { readonly kind: "stop" };
 
@@ -13,6 +16,8 @@ export type FromWorker =
   | { readonly kind: "ready" }
   /** It cannot start, in words for the operator; it ends by itself. */
   | { readonly kind: "failed"; readonly message: string }
+  /** Its figures, as they were asked for. */
+  | { readonly kind: "metrics"; readonly id: number; readonly metrics: readonly Metric[] }
   /** It is stopping by itself: no connection for it any more. */
   | { readonly kind: "stopping" }
   /** A connection is its own from here on. */

@@ -58,9 +58,16 @@ function take(id: number, socket: Socket | undefined): void {
   }
 }
 
+/** Where they cannot be had, the primary does not wait for ever. */
+async function tellMetrics(id: number): Promise<void> {
+  const server = await starting;
+  if (server?.metrics !== undefined) tell({ kind: "metrics", id, metrics: await server.metrics.collect() });
+}
+
 process.on("message", (message: ToWorker, socket: Socket | undefined) => {
   if (message.kind === "start") starting = start(message.config);
   else if (message.kind === "stop") stop(0);
+  else if (message.kind === "metrics") tellMetrics(message.id).catch(() => {});
   else take(message.id, socket);
 });
 // Whatever became of the primary: nobody would stop this worker, nor bring it connections.

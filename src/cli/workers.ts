@@ -15,10 +15,12 @@ import { urlOf } from "../db/address.ts";
 import { migrate } from "../db/migrate.ts";
 import { type OpenedDatabase, openDatabase } from "../db/open.ts";
 import { createLog } from "../logger.ts";
+import { type MetricsPort, openMetricsPort } from "../metrics-port.ts";
 import { banner } from "./banner.ts";
 import { type Connections, createConnections } from "./connections.ts";
 import { onProgress, stopOnce } from "./serve.ts";
 import type { FromWorker, ToWorker } from "./worker-messages.ts";
+import { createWorkerMetrics } from "./worker-metrics.ts";
 
 /** Between the ends of a worker and its next start, when it ends again and again: doubled from the one to the other. */
 const backOffMs = { least: 250, most: 10_000 };
@@ -58,9 +60,12 @@ export async function serveWithWorkers(config: Config): Promise<void> {
       ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
       : undefined;
     await workers.start(secretKey);
+    const metrics = await workers.listenForMetrics();
     const address = await workers.listen();
     const databaseDescription = opened.description;
-    process.stdout.write(banner(config, { address, databaseDescription, secretKey }));
+    process.stdout.write(
+      banner(config, { address, metricsAddress: metrics?.address, databaseDescription, secretKey }),
+    );
   } catch (error) {
     await workers.stop();
     await opened.close();
@@ -73,6 +78,8 @@ interface Workers {
   /** Resolves when all are ready; rejects as one says that it cannot start. */
   start(secretKey: string | undefined): Promise<void>;
   listen(): Promise<AddressInfo>;
+  /** Opens the metrics port, where there is to be one. */
+  listenForMetrics(): Promise<MetricsPort | undefined>;
   /** Lets them finish. Resolves when all have ended: true, when with status 0. */
   stop(): Promise<boolean>;
   /** Ends them at once. */
@@ -83,12 +90,20 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
   const log = createLog({ ...config, level: config.logLevel });
   const connections = createConnections();
   const running = new Map<ChildProcess, Promise<number | null>>();
+  const places = new Map<ChildProcess, number>();
+  const metrics = createWorkerMetrics(places);
+  let metricsPort: MetricsPort | undefined;
   let workerConfig = config;
   let stopping = false;
   let started = false;
 
-  /** Starts one and, when it ends, another. `failures`: ends in a row that came too soon. */
-  function startOne(failures: number, onReady: () => void, onFailed: (error: Error) => void): void {
+  /** Starts one and, when it ends, another in its place. `failures`: ends in a row that came too soon. */
+  function startOne(
+    place: number,
+    failures: number,
+    onReady: () => void,
+    onFailed: (error: Error) => void,
+  ): void {
     // dist holds the same files as JavaScript.
     const file = new URL(`./worker${extname(import.meta.filename)}`, import.meta.url);
     const worker = fork(file, [], {
@@ -112,6 +127,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
       } else heed(worker, message);
     });
     running.set(worker, ended);
+    places.set(worker, place);
     tell(worker, { kind: "start", config: workerConfig });
 
     // Not by "disconnect", which never comes while a socket is on its way. And not at once: what it said
@@ -119,13 +135,14 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
     void ended.then(() => setImmediate(() => setImmediate(() => connections.remove(worker))));
     void ended.then((code) => {
       running.delete(worker);
+      places.delete(worker);
       if (stopping) return;
       const soon = readyAtMs === undefined || performance.now() - readyAtMs < provenMs;
       const waitMs =
         soon && failures > 0 ? Math.min(backOffMs.most, backOffMs.least * 2 ** (failures - 1)) : 0;
       log.warn(`worker ${worker.pid} ended (${worker.signalCode ?? code}); another starts in ${waitMs} ms`);
       setTimeout(() => {
-        if (!stopping) startOne(soon ? failures + 1 : 0, onReady, onFailed);
+        if (!stopping) startOne(place, soon ? failures + 1 : 0, onReady, onFailed);
       }, waitMs);
     });
   }
@@ -135,6 +152,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
     else if (message.kind === "taken") connections.onTaken(worker, message.id);
     else if (message.kind === "refused") connections.onRefused(worker, message.id);
     else if (message.kind === "ended") connections.onEnded(worker);
+    else if (message.kind === "metrics") metrics.onAnswer(message.id, message.metrics);
   }
 
   const kill = () => {
@@ -147,13 +165,20 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
       workerConfig = { ...config, secretKey, databaseUrl: urlOf(opened.address) };
       const all = Array.from(
         { length: config.workers },
-        () => new Promise<void>((onReady, onFailed) => startOne(0, onReady, onFailed)),
+        (_, place) => new Promise<void>((onReady, onFailed) => startOne(place, 0, onReady, onFailed)),
       );
       await Promise.all(all);
       started = true;
     },
     listen: () =>
       listen(connections, config, (error) => log.error({ err: error }, "a connection could not be accepted")),
+    async listenForMetrics() {
+      const { metricsHost: host, metricsPort: port } = config;
+      if (port === undefined) return undefined;
+      const onError = (message: string, error: unknown) => log.error({ err: error }, message);
+      metricsPort = await openMetricsPort({ host, port, collect: metrics.collect, onError });
+      return metricsPort;
+    },
     async stop() {
       stopping = true;
       connections.close();
@@ -162,6 +187,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
       const timer = setTimeout(kill, 2 * config.shutdownTimeoutMs + 10_000);
       const codes = await Promise.all(running.values());
       clearTimeout(timer);
+      await metricsPort?.close();
       return codes.every((code) => code === 0);
     },
     kill,

@@ -6,6 +6,9 @@ import { createDialer, type Dialer, type Place } from "./dial.ts";
 import { surviveLostConnections } from "./lost-connection.ts";
 import { findPrimary } from "./primary.ts";
 
+/** A client, and how many connections it has open; undefined where it is not known. */
+export type Client = postgres.Sql & { readonly connections: () => number | undefined };
+
 export type Database = PostgresJsDatabase<Record<string, never>>;
 /** What a statement runs on: the database or a transaction of it. */
 export type Executor = Pick<Database, "select" | "insert" | "update" | "delete" | "execute">;
@@ -34,11 +37,11 @@ const answerMs = 5_000;
  * second, after the connection was lost, or was silent for longer than a statement may
  * take and its answer needs. Of several hosts it connects to the one that takes writes.
  */
-export function connect(address: DatabaseAddress, options: ConnectOptions): postgres.Sql {
+export function connect(address: DatabaseAddress, options: ConnectOptions): Client {
   return connectTo(hostsAt(address), options);
 }
 
-function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: ConnectOptions): postgres.Sql {
+function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: ConnectOptions): Client {
   const [{ open, place, own }] = hosts;
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
     max: options.max,
@@ -59,7 +62,8 @@ function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: C
     },
   };
   // Whoever gave sockets of their own knows better how to connect.
-  if (place === undefined) return surviveLostConnections(open(settings));
+  if (place === undefined)
+    return surviveLostConnections(Object.assign(open(settings), { connections: () => undefined }));
   const dialer = createDialer({
     find: hosts.length === 1 ? async () => place : placeFinder(hosts),
     connectTimeoutMs,
@@ -87,10 +91,11 @@ function placeFinder(hosts: readonly DatabaseHost[]): () => Promise<Place> {
 }
 
 /** Once it has ended, nothing of a client is left, not even what it was just connecting. */
-function closeWith(client: postgres.Sql, dialer: Dialer): postgres.Sql {
+function closeWith(client: postgres.Sql, dialer: Dialer): Client {
   const end = client.end.bind(client);
   return Object.assign(client, {
     end: (options?: { timeout?: number }) => end(options).finally(() => dialer.close()),
+    connections: () => dialer.size,
   });
 }
 

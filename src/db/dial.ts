@@ -25,6 +25,8 @@ export interface Dialer {
    * that connection for ever: where it cannot connect, the socket fails soon after.
    */
   dial(): Promise<net.Socket>;
+  /** Sockets that are open, or being opened. */
+  readonly size: number;
   /** Cuts what is open, and what is still being opened. */
   close(): void;
 }
@@ -116,6 +118,9 @@ export function createDialer(options: DialerOptions): Dialer {
   }
 
   return {
+    get size() {
+      return [...sockets].filter((socket) => !socket.destroyed).length;
+    },
     async dial() {
       try {
         if (closed) throw connectionError("CONNECTION_ENDED", "the client was ended");

@@ -27,6 +27,21 @@ export interface GrantCacheOptions {
   maxEntries: number;
 }
 
+/** A promise: the database has to be asked. */
+type Found = Grant | undefined | Promise<Grant | undefined>;
+
+export interface GrantCache extends GrantSource {
+  readonly figures: {
+    /** Since the start: look-ups that memory answered, be it that nobody has the key, and those that it did not. */
+    readonly hits: number;
+    readonly misses: number;
+    /** Keys and sessions in memory. */
+    readonly entries: number;
+    /** Look-ups that wait for a statement. */
+    readonly waiting: number;
+  };
+}
+
 /** Tokens that no key has, remembered so that sending one again costs nothing. */
 const maxMisses = 10_000;
 /** However little changes: what a trigger was kept from telling is found out in the end. */
@@ -42,7 +57,7 @@ const maxReads = 5000;
  * at which it began; if what it found has changed since, it is read again: a slow
  * read can neither put back what a notification removed nor be answered with.
  */
-export function createGrantCache(options: GrantCacheOptions): GrantSource {
+export function createGrantCache(options: GrantCacheOptions): GrantCache {
   const { fence } = options;
   const lookups = createGrantLookups({
     readGrants: (names) => readNamed(names, options),
@@ -226,24 +241,37 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
     return reading;
   }
 
+  /** Looks it up in memory and, where that says nothing, in the database. */
+  function find(hash: string, foreign: boolean, address: string | undefined): Found {
+    if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash, address);
+    const cached = grants.get(hash);
+    if (cached !== undefined) return cached;
+    if (misses.has(hash)) return undefined;
+    if (!foreign || imported === true) return share(hash, address);
+    if (imported === false) return undefined;
+    readingImported ??= readImported().finally(() => {
+      readingImported = undefined;
+    });
+    return readingImported.then((any) => (any ? share(hash, address) : undefined));
+  }
+
+  function findSession(name: string, address: string | undefined): Found {
+    if (!fence.isFresh()) return staleWhileDown(grants.peek(name)) ?? readFromNowOn(name, address);
+    return grants.get(name) ?? (misses.has(name) ? undefined : share(name, address));
+  }
+
+  let hitCount = 0;
+  let missCount = 0;
+
+  function noted(found: Found): Found {
+    if (found instanceof Promise) missCount++;
+    else hitCount++;
+    return found;
+  }
+
   return {
-    find(hash, foreign, address) {
-      if (!fence.isFresh()) return staleWhileDown(grants.peek(hash)) ?? readFromNowOn(hash, address);
-      const cached = grants.get(hash);
-      if (cached !== undefined) return cached;
-      if (misses.has(hash)) return undefined;
-      if (!foreign || imported === true) return share(hash, address);
-      if (imported === false) return undefined;
-      readingImported ??= readImported().finally(() => {
-        readingImported = undefined;
-      });
-      return readingImported.then((any) => (any ? share(hash, address) : undefined));
-    },
-    findSession(hash, address) {
-      const name = sessionName(hash);
-      if (!fence.isFresh()) return staleWhileDown(grants.peek(name)) ?? readFromNowOn(name, address);
-      return grants.get(name) ?? (misses.has(name) ? undefined : share(name, address));
-    },
+    find: (hash, foreign, address) => noted(find(hash, foreign, address)),
+    findSession: (hash, address) => noted(findSession(sessionName(hash), address)),
     async firstStaffUser() {
       if (fence.isFresh() && staff !== undefined) return staff.user;
       const cached = staff;
@@ -261,6 +289,9 @@ export function createGrantCache(options: GrantCacheOptions): GrantSource {
       }
     },
     onChange: (listener) => fence.onChange(listener),
+    get figures() {
+      return { hits: hitCount, misses: missCount, entries: grants.size, waiting: lookups.waiting };
+    },
   };
 }
 

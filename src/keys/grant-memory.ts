@@ -21,6 +21,7 @@ export interface GrantMemory {
   dropSession(sessionId: string): void;
   dropUser(userId: bigint): void;
   clear(): void;
+  readonly size: number;
 }
 
 /** Creates it, for so many entries. Those that were longest unused make room. */
@@ -70,6 +71,9 @@ export function createGrantMemory(maxEntries: number): GrantMemory {
     dropSession: (sessionId) => drop(bySession.get(sessionId)),
     dropUser: (userId) => drop(byUser.get(userId)),
     clear: () => grants.clear(),
+    get size() {
+      return grants.size;
+    },
   };
 }
 

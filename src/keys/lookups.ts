@@ -17,6 +17,8 @@ export interface GrantLookups {
    * and with what the statement fails with.
    */
   read(hash: string, source: LookupSource): Promise<Grant | undefined>;
+  /** Look-ups that no statement has been sent for yet. */
+  readonly waiting: number;
 }
 
 /** Who asks: the address that a token came from, or "known" for a hash that a key is known to have. */
@@ -110,6 +112,9 @@ export function createGrantLookups(options: LookupOptions): GrantLookups {
   }
 
   return {
+    get waiting() {
+      return waiting + known.length;
+    },
     read(hash, source) {
       return new Promise((resolve, reject) => {
         const giveUpAtMs = performance.now() + options.timeoutMs;

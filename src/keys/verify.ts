@@ -66,13 +66,13 @@ export function createVerification(
     for (const { question, skipUsage } of inquiries) {
       if (!skipUsage && !recorder.accepts(question.method)) throw cannotCount();
     }
-    const requestId = context.values.get(callKey)?.requestId;
+    const { requestId, traceId } = context.values.get(callKey) ?? {};
     const verdicts: MessageInitShape<typeof ApiKeyVerdictSchema>[] = [];
     const counted: (Promise<boolean> | undefined)[] = [];
     const queue = inquiries.entries();
     const work = async () => {
       for (const [i, asked] of queue) {
-        const conclusion = await inquire({ ...asked, protocol: "verify", requestId, userAgent: "" });
+        const conclusion = await inquire({ ...asked, protocol: "verify", requestId, traceId, userAgent: "" });
         verdicts[i] = tell(conclusion);
         counted.push(conclusion.counted);
       }

@@ -26,6 +26,8 @@ export interface RequestLogFilter {
   readonly errorsOnly?: true | undefined;
   /** Only what no session of the console did. */
   readonly withoutSessions?: true | undefined;
+  /** 32 hexadecimal digits, lower case. */
+  readonly traceId?: string | undefined;
 }
 
 type Field = keyof RequestLogFilter;
@@ -99,6 +101,10 @@ const conditions: { readonly [F in Field]-?: Condition<NonNullable<RequestLogFil
   withoutSessions: {
     sql: () => sql`credential_kind <> 'session'`,
     matches: (row) => row.credentialKind !== "session",
+  },
+  traceId: {
+    sql: (id) => sql`trace_id = ${id}`,
+    matches: (row, id) => row.traceId === id,
   },
 };
 

@@ -40,7 +40,8 @@ export const wholeLog: Walk = { columns: [], values: [], answers: [] };
  * log has with it; undefined: too many, so all rows are walked.
  */
 export function walkOf(filter: RequestLogFilter, names?: readonly string[]): Walk {
-  const { apiKeyId, userId, denialReason, code, service, method } = filter;
+  const { traceId, apiKeyId, userId, denialReason, code, service, method } = filter;
+  if (traceId !== undefined) return walkOne("traceId", "trace_id", sql`${traceId}::text`);
   if (apiKeyId !== undefined) return walkOne("apiKeyId", "api_key_id", sql`${apiKeyId}::uuid`);
   if (userId !== undefined) return walkOne("userId", "user_id", sql`${String(userId)}::bigint`);
   if (denialReason !== undefined) return walkOne("denialReason", "denial_reason", sql`${denialReason}::text`);

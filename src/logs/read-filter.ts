@@ -53,6 +53,7 @@ export function readFilter(filter: FilterMessage | undefined, principal: Princip
     errorText: checkText("error_text", filter.errorText, maxErrorTextLength) || undefined,
     errorsOnly: filter.errorsOnly || undefined,
     withoutSessions: filter.withoutSessions || undefined,
+    traceId: filter.traceId === "" ? undefined : readTraceId(filter.traceId),
   };
 }
 
@@ -114,4 +115,9 @@ function readAddress(text: string): AddressRange {
     );
   }
   return range;
+}
+
+function readTraceId(text: string): string {
+  if (/^[0-9a-f]{32}$/i.test(text)) return text.toLowerCase();
+  throw invalid("trace_id must be 32 hexadecimal digits, as in traceparent: 00-TRACE_ID-…");
 }

@@ -26,6 +26,8 @@ export class Place {
 export interface Admission {
   /** RPCs that run, refused ones included. */
   readonly running: number;
+  /** RPCs refused for want of room, since the start. */
+  readonly refusals: number;
   /** Takes an RPC in. Returns the refusal where there is no room; it runs nonetheless, until `leave`. */
   enter(place: Place): ConnectError | undefined;
   /** Whose RPC it is, is known. Returns the refusal where there is no room for anonymous ones. */
@@ -47,6 +49,7 @@ export function createAdmission({ maxConcurrentRpcs }: AdmissionOptions): Admiss
   let admitted = 0;
   let anonymous = 0;
   let undecided = 0;
+  let refusals = 0;
   let onIdle: (() => void)[] = [];
 
   function refused(place: Place): void {
@@ -56,9 +59,17 @@ export function createAdmission({ maxConcurrentRpcs }: AdmissionOptions): Admiss
     place.anonymous = false;
   }
 
+  function tooMany(): ConnectError {
+    refusals++;
+    return new ConnectError("too many calls at once: try again", Code.ResourceExhausted);
+  }
+
   return {
     get running() {
       return running;
+    },
+    get refusals() {
+      return refusals;
     },
     enter(place) {
       running++;
@@ -97,8 +108,4 @@ export function createAdmission({ maxConcurrentRpcs }: AdmissionOptions): Admiss
     },
     idle: () => (running === 0 ? Promise.resolve() : new Promise((resolve) => onIdle.push(resolve))),
   };
-}
-
-function tooMany(): ConnectError {
-  return new ConnectError("too many calls at once: try again", Code.ResourceExhausted);
 }

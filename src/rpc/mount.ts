@@ -58,6 +58,8 @@ export interface MountedRpcs {
   readonly handlers: readonly UniversalHandler[];
   /** RPCs that run now. */
   readonly running: number;
+  /** RPCs refused because too many ran, since the start. */
+  readonly refused: number;
   /** Resolves when none runs. */
   idle(): Promise<void>;
 }
@@ -151,6 +153,9 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     handlers: router.handlers,
     get running() {
       return admission.running;
+    },
+    get refused() {
+      return admission.refusals;
     },
     idle: () => admission.idle(),
   };

@@ -55,13 +55,16 @@ export class RunningRpc {
     this.#context = context;
     this.#timeoutMs = context.timeoutMs();
     if (this.contentType !== undefined) context.requestHeader.set("content-type", this.contentType);
-    this.call ??= beginCall({
-      method: methodName(context.method),
-      protocol: context.protocolName,
-      requestId: context.requestHeader.get("x-request-id"),
-      userAgent: context.requestHeader.get("user-agent"),
-      peerAddress: this.#peerAddress,
-    });
+    if (this.call === undefined) {
+      this.call = beginCall({
+        method: methodName(context.method),
+        protocol: context.protocolName,
+        requestId: context.requestHeader.get("x-request-id"),
+        userAgent: context.requestHeader.get("user-agent"),
+        peerAddress: this.#peerAddress,
+      });
+      this.#recorder.begin?.(this.call, (name) => context.requestHeader.get(name));
+    }
     this.values.set(callKey, this.call);
     return this.call;
   }

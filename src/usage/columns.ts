@@ -24,6 +24,7 @@ export interface CallColumns {
   readonly userAgents: string;
   readonly requestIds: string;
   readonly errors: string;
+  readonly traces: string;
 }
 
 /** `clean` takes out of a text from a caller what must not be stored. */
@@ -51,6 +52,8 @@ export function columnsOf(calls: readonly EndedCall[], clean: (text: string) => 
     // The server's own unless the client gave one: a UUID needs no quotes.
     requestIds: column(({ requestId, id }) => (requestId === id ? id : quote(clean(requestId)))),
     errors: column(({ errorMessage }) => (errorMessage === undefined ? "NULL" : said(errorMessage))),
+    // Hexadecimal digits, whoever named it.
+    traces: column(({ traceId }) => traceId ?? "NULL"),
   };
 }
 

@@ -31,6 +31,8 @@ export interface Recorder extends CallRecorder {
   readonly droppedRows: number;
   /** Calls that are not committed yet. */
   readonly pendingCalls: number;
+  /** When the call ended that has waited longest, by performance.now(); undefined: none waits. */
+  readonly oldestPendingMs: number | undefined;
   /** Commits what is there. Rejects when the database does not take it within the time. */
   close(timeoutMs: number): Promise<void>;
 }
@@ -69,6 +71,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
   let closed = false;
   let abandoned = false;
   let inBatch = 0;
+  let oldestInBatch: EndedCall | undefined;
 
   const hasWork = () => pending.length > 0 || rowless.methodRollups.size > 0 || rowless.keys.size > 0;
 
@@ -99,6 +102,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     let misses = 0;
     for (let waitMs = retryMs.first; ; ) {
       inBatch = taken.length;
+      oldestInBatch = taken[0]?.call;
       const calls = taken.map(({ call }) => call);
       const batch: UsageBatch = { number, calls: withRows ? calls : [], totals: sum(calls, counted) };
       try {
@@ -124,6 +128,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     }
     if (!withRows) countDropped(taken.length);
     inBatch = 0;
+    oldestInBatch = undefined;
     failing = false;
     reportDropped();
     for (const { settle } of taken) settle?.resolve();
@@ -170,6 +175,10 @@ export function createRecorder(options: RecorderOptions): Recorder {
     },
     get pendingCalls() {
       return pending.length + inBatch;
+    },
+    get oldestPendingMs() {
+      const oldest = oldestInBatch ?? pending[0]?.call;
+      return oldest && oldest.startedMs + oldest.durationUs / 1000;
     },
     accepts: (method) => !strict || !failing || !records(method),
     record(call) {

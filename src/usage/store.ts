@@ -96,10 +96,10 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
   return sql`
     INSERT INTO ${requestLogs} (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
-      instance_id, error_message)
+      instance_id, error_message, trace_id)
     SELECT to_timestamp(time_ms / 1000.0), id, service, method, protocol, code, denial_reason, user_id, api_key_id,
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
-      ${instanceId}::uuid, error_message
+      ${instanceId}::uuid, error_message, trace_id
     FROM unnest(
       ${columns.times}::bigint[],
       ${columns.ids}::uuid[],
@@ -117,9 +117,10 @@ function insertCalls(calls: readonly EndedCall[], instanceId: string, redact: (t
       ${columns.peers}::inet[],
       ${columns.userAgents}::text[],
       ${columns.requestIds}::text[],
-      ${columns.errors}::text[]
+      ${columns.errors}::text[],
+      ${columns.traces}::text[]
     ) AS call (time_ms, id, service, method, protocol, code, denial_reason, user_id, api_key_id, credential_kind,
-      duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id, error_message)
+      duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id, error_message, trace_id)
     WHERE EXISTS (SELECT FROM batch)
     RETURNING time, id`;
 }

@@ -63,11 +63,12 @@ export interface Parts {
 /** Longer than any test takes: what ends a stream is the change that was heard, not a look taken in between. */
 const maxStalenessMs = 60_000;
 
-/** Joins the parts as server.ts does, but for a recorder that keeps what it is given. */
+/** Joins the parts as server.ts does, but for a recorder that keeps what it is given; `before` it stands another. */
 export async function assemble(
   databaseUrl: string,
   services: readonly DescService[],
   withGate: boolean,
+  before: (recorder: CallRecorder) => CallRecorder = (recorder) => recorder,
 ): Promise<Parts> {
   const address = { url: databaseUrl };
   const client = connect(address, { max: 2, purpose: "verdicts", statementTimeoutMs: 10_000 });
@@ -103,14 +104,14 @@ export async function assemble(
       return cache.firstStaffUser();
     },
   };
-  const recorder: CallRecorder = {
+  const recorder = before({
     accepts: () => parts.accepting,
     record(call) {
       parts.recorded.set(call.requestId, [...(parts.recorded.get(call.requestId) ?? []), call]);
       if (parts.commitFails) return Promise.reject(new Error("not committed"));
       return parts.commit;
     },
-  };
+  });
   const authorizer = createAuthorizer({
     decide: createDecide({
       authEnabled: true,

@@ -19,7 +19,7 @@ export interface GuardedServer {
 /** Starts guarded_server.py. */
 export async function startGuardedServer(): Promise<GuardedServer> {
   const script = fileURLToPath(new URL("guarded_server.py", import.meta.url));
-  const child = spawn(await findPython(), [script], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(await findPython("grpc"), [script], { stdio: ["pipe", "pipe", "inherit"] });
   const [line] = await once(createInterface(child.stdout), "line");
   return { ...JSON.parse(line), stop: () => stop(child) };
 }

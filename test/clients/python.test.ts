@@ -48,7 +48,7 @@ let directory: string;
 let seen: Seen;
 
 before(async () => {
-  const python = await findPython();
+  const python = await findPython("grpc", "grpc_tools");
   directory = await mkdtemp(join(tmpdir(), "latchkey-python-"));
   const protos = globSync("**/*.proto", { cwd: join(repository, "proto") });
   await run(

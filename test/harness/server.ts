@@ -56,7 +56,10 @@ export interface Clients {
 /** Starts a server in this process, on a free port and, unless one is given, a database of its own. */
 export async function startServer(
   options: Partial<Config> = {},
-  extras: Pick<ServerOptions, "routes" | "logStream" | "onProgress" | "interceptors" | "plugins"> = {},
+  extras: Pick<
+    ServerOptions,
+    "routes" | "logStream" | "onProgress" | "interceptors" | "plugins" | "tracerProvider"
+  > = {},
 ): Promise<TestServer> {
   const databaseUrl = options.databaseUrl ?? (await createTestDatabase());
   const logLines: Record<string, unknown>[] = [];

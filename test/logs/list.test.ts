@@ -19,6 +19,7 @@ let all: RequestLogRow[];
 
 const pick = <T>(...values: T[]): fc.Arbitrary<T> => fc.constantFrom(...values);
 const keys = [1, 2, 3].map((n) => `00000000-0000-7000-8000-00000000000${n}`);
+const traces = ["a", "b"].map((digit) => digit.repeat(32));
 /** Microseconds of one millisecond and the next, around midnight: rows share them, and lie in two partitions. */
 const timeOf = (us: number) =>
   us < 0
@@ -39,6 +40,7 @@ const storedRow = fc.record({
   credential: pick("none", "api_key", "session"),
   durationUs: fc.integer({ min: 0, max: 5 }),
   peer: pick("192.0.2.1", "192.0.3.9", "2001:db8::1", "::1", null),
+  trace: fc.option(pick(...traces), { freq: 2 }),
 });
 
 const conditions = {
@@ -57,6 +59,7 @@ const conditions = {
   errorText: pick("NOT FOUND", "user", "100%", "_x_", "\\", "É", "é", "ß", "7"),
   errorsOnly: fc.constant(true as const),
   withoutSessions: fc.constant(true as const),
+  traceId: pick(...traces, "c".repeat(32)),
 } satisfies { [F in keyof RequestLogFilter]-?: fc.Arbitrary<RequestLogFilter[F]> };
 /** A few conditions, so that rows are left. */
 const filters = fc
@@ -73,10 +76,10 @@ before(async () => {
   for (const { error, subject, ...row } of rows) {
     await sql`
       INSERT INTO request_logs (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
-        credential_kind, duration_us, peer_address, request_id, instance_id, error_message)
+        credential_kind, duration_us, peer_address, request_id, instance_id, error_message, trace_id)
       VALUES (${sql.typed(row.time, 25)}::timestamptz, gen_random_uuid(), ${row.service}, ${row.method}, ${row.protocol},
         ${error?.[0] ?? 0}, ${row.denial}, ${subject?.[0] ?? null}, ${subject?.[1] ?? null}, ${row.credential}, ${row.durationUs},
-        ${row.peer}, 'r', gen_random_uuid(), ${error?.[1] ?? null})`;
+        ${row.peer}, 'r', gen_random_uuid(), ${error?.[1] ?? null}, ${row.trace})`;
   }
   all = (await createRequestLogStore(db).list({}, 1000)).rows;
   assert.equal(all.length, rows.length);
@@ -126,6 +129,7 @@ test("each condition finds in Postgres what it finds in memory, and that is neit
     { protocol: "grpc" },
     { peerAddress: parseAddressRange("192.0.2.0/24") },
     { peerAddress: parseAddressRange("2001:db8::/32") },
+    { traceId: traces[0] },
     ...["NOT FOUND", "user", "USER 7", "100%", "_X_", "\\", "é", "É", "ß"].map((errorText) => ({
       errorText,
     })),

@@ -20,6 +20,8 @@ const partitions = days + 1;
 
 /** Of the rows that only the oldest day has. */
 const old = { apiKeyId: "00000000-0000-7000-8000-00000000000a", userId: 11n };
+/** Of three rows of the first day. */
+const oldTrace = "0af7651916cd43dd8448eb211c80319c";
 /** Of nearly all rows. */
 const busy = { apiKeyId: "00000000-0000-7000-8000-000000000001", userId: 1n };
 
@@ -37,7 +39,7 @@ before(async () => {
   // n % 1000 sets what is seldom apart; `ancient`, what there is on the first day alone.
   await client`
     INSERT INTO request_logs (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
-      credential_kind, duration_us, peer_address, request_id, instance_id, error_message)
+      credential_kind, duration_us, peer_address, request_id, instance_id, error_message, trace_id)
     SELECT ${new Date(firstDay).toISOString()}::timestamptz + n * (interval '31 days' / ${rowCount}::int),
       ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
       CASE WHEN ancient AND n % 10 = 0 THEN 'old.Service' WHEN n % 1000 = 1 THEN 'rare.Service' ELSE 'busy.Service' END,
@@ -50,7 +52,8 @@ before(async () => {
         WHEN ancient AND n % 10 = 4 THEN ${old.apiKeyId}::uuid ELSE ${busy.apiKeyId}::uuid END,
       'api_key', CASE WHEN ancient AND n % 10 = 5 THEN 9000000 ELSE n % 5000 END,
       CASE WHEN ancient AND n % 10 = 6 THEN '2001:db8::1' ELSE '192.0.2.1' END::inet, 'r', gen_random_uuid(),
-      CASE WHEN ancient AND n % 10 = 3 THEN 'a needle' WHEN n % 100 = 7 OR n % 1000 = 8 THEN 'hay' END
+      CASE WHEN ancient AND n % 10 = 3 THEN 'a needle' WHEN n % 100 = 7 OR n % 1000 = 8 THEN 'hay' END,
+      CASE WHEN n < 3 THEN ${oldTrace} WHEN n % 2 = 0 THEN ${"f".repeat(32)} END
     FROM (SELECT n, n < ${rowCount / days}::int AS ancient FROM generate_series(0, ${rowCount - 1}::int) n) numbered`;
   await client`VACUUM ANALYZE request_logs`;
 });
@@ -93,6 +96,9 @@ const oneWalk: Record<string, RequestLogFilter> = {
   "a frequent code": { code: 5 },
   "a method of the first day": { service: "old.Service", method: "Old0" },
   "a frequent method": { service: "busy.Service", method: "Get" },
+  "a trace of the first day": { traceId: oldTrace },
+  "a frequent trace": { traceId: "f".repeat(32) },
+  "a trace that no row has": { traceId: "1".repeat(32) },
   "a time range": range,
   "a key in a time range": { ...range, apiKeyId: busy.apiKeyId },
   "a key before its first call": { apiKeyId: old.apiKeyId, from: range.from },

@@ -131,15 +131,15 @@ test("each filter finds its rows and no other, alone and together", async () => 
   }
 });
 
-test("rows are found by how long they took, over what protocol, from where and with what error", async () => {
+test("rows are found by how long they took, over what protocol, from where, with what error and in what trace", async () => {
   const service = "found.By";
   await latchkey.sql`
     INSERT INTO request_logs (time, id, service, method, protocol, code, credential_kind, duration_us, request_id,
-      instance_id, peer_address, error_message)
+      instance_id, peer_address, error_message, trace_id)
     VALUES
-      (${`${tomorrow}T00:00:03Z`}, gen_random_uuid(), ${service}, 'C', 'verify', 0, 'none', 1500, 'r', gen_random_uuid(), '192.0.2.7', NULL),
-      (${`${tomorrow}T00:00:02Z`}, gen_random_uuid(), ${service}, 'B', 'grpc-web', 5, 'none', 1501, 'r', gen_random_uuid(), '2001:db8::7', 'No such Thing_1'),
-      (${`${tomorrow}T00:00:01Z`}, gen_random_uuid(), ${service}, 'A', 'grpc', 13, 'none', 2000000, 'r', gen_random_uuid(), NULL, '100% broken')`;
+      (${`${tomorrow}T00:00:03Z`}, gen_random_uuid(), ${service}, 'C', 'verify', 0, 'none', 1500, 'r', gen_random_uuid(), '192.0.2.7', NULL, ${"a1".repeat(16)}),
+      (${`${tomorrow}T00:00:02Z`}, gen_random_uuid(), ${service}, 'B', 'grpc-web', 5, 'none', 1501, 'r', gen_random_uuid(), '2001:db8::7', 'No such Thing_1', ${"b2".repeat(16)}),
+      (${`${tomorrow}T00:00:01Z`}, gen_random_uuid(), ${service}, 'A', 'grpc', 13, 'none', 2000000, 'r', gen_random_uuid(), NULL, '100% broken', NULL)`;
   const nanos = (ns: number) => ({ seconds: 0n, nanos: ns }) as RequestLogFilter["minDuration"];
   for (const [filter, expected] of [
     [{}, "CBA"],
@@ -160,6 +160,9 @@ test("rows are found by how long they took, over what protocol, from where and w
     [{ errorText: "thing-1" }, ""],
     [{ errorText: "such", code: "ok" }, ""],
     [{ errorText: "b", code: "internal", minDuration: nanos(1) }, "A"],
+    [{ traceId: "a1".repeat(16) }, "C"],
+    [{ traceId: "B2".repeat(16), protocol: "grpc-web" }, "B"],
+    [{ traceId: "0".repeat(32) }, ""],
   ] as const) {
     const found = await list({ service, ...filter } as Filter);
     assert.equal(found.map(({ method }) => method).join(""), expected, Object.entries(filter).join());
@@ -248,6 +251,7 @@ for (const [what, filter, message] of [
   ["an address in short", { peerAddress: "127.1" }, /peer_address/],
   ["an error text of 201 characters", { errorText: "x".repeat(201) }, /error_text/],
   ["an error text with NUL", { errorText: "\0" }, /error_text/],
+  ["a trace that is none", { traceId: "00-abc-01" }, /trace_id must be 32 hexadecimal digits/],
   ["a negative page size", { pageSize: -1 }, /page_size/],
   ["a page token of nobody", { pageToken: "garbage" }, /page_token/],
 ] as const) {

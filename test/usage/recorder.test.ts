@@ -194,6 +194,28 @@ test("a row that Postgres refuses for what it holds costs no other row, and its 
   assert.equal(new Set(numbers).size, numbers.length, "each batch has its own number");
 });
 
+test("the call that has waited longest is known, while it waits and while it is written", async () => {
+  const { world, recorder } = setUp();
+  assert.equal(recorder.oldestPendingMs, undefined);
+  world.down = true;
+  const first = call();
+  const endedMs = first.startedMs + first.durationUs / 1000;
+  recorder.record(first);
+  assert.equal(recorder.oldestPendingMs, endedMs);
+  await until(
+    () => world.tries,
+    (tries) => tries > 0,
+  );
+  recorder.record({ ...call(), startedMs: first.startedMs + 1000 });
+  assert.equal(recorder.oldestPendingMs, endedMs);
+  world.down = false;
+  await until(
+    () => recorder.oldestPendingMs,
+    (oldest) => oldest === undefined,
+  );
+  assert.equal(recorder.pendingCalls, 0);
+});
+
 test("close commits what is there", async () => {
   const { recorder, written } = setUp({ intervalMs: 60_000 });
   for (let i = 0; i < 5000; i++) recorder.record(call());

@@ -78,6 +78,7 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
       userAgent,
       peerAddress,
     });
+    shared.recorder.begin?.(call, this.#readHeader);
     this.#call = call;
     this.values.call = call;
     shared.unanswered.add(this, call.startedMs);
@@ -169,7 +170,11 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   #invoke(request: Message): void {
     if (this.#phase !== running) return;
     try {
-      const answer = this.method.invoke(this, request);
+      const span = this.#call?.span;
+      const answer =
+        span === undefined
+          ? this.method.invoke(this, request)
+          : span.run(() => this.method.invoke(this, request));
       if (answer instanceof Promise) {
         answer.then(
           (message) => this.#succeed(message),

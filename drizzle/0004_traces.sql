@@ -1,0 +1,1 @@
+CREATE INDEX "request_logs_trace_idx" ON "request_logs" USING btree ("trace_id","time","id") WHERE "request_logs"."trace_id" IS NOT NULL;
