@@ -1,6 +1,6 @@
 /** Latchkey's verdicts in process: the authorizer that its server asks, over the same cache and fence. */
 import { readFile } from "node:fs/promises";
-import { type ContextValues, createContextValues } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, createContextValues } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
 import type { Authorization } from "../../../src/auth/authorizer.ts";
 import { beginCall, callKey, endCall } from "../../../src/auth/call.ts";
@@ -17,8 +17,10 @@ import type { StartSubject } from "./subject.ts";
 
 /** Verdicts asked for at once, where keys are not in memory. */
 const lanes = 64;
-/** Look-ups at once while memory is filled: as many as the look-ups let wait, or nearly so. */
-const fillingLanes = 1000;
+/** Look-ups at once while memory is filled: as many as go into the statements that run at once. */
+const fillingLanes = 256;
+/** A busy machine may be late with some of a million look-ups. */
+const fillingTries = 10;
 const method = UserService.method.getUser;
 
 interface Options {
@@ -74,10 +76,19 @@ export const start: StartSubject = async (job) => {
     return authorized instanceof Promise ? authorized.then(record) : record();
   }
 
+  async function askAgain(token: string): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await ask(token);
+      } catch (error) {
+        if (tries === fillingTries || ConnectError.from(error).code !== Code.Unavailable) throw error;
+      }
+    }
+  }
   async function fill(): Promise<void> {
     for (let from = 0; from < keys; from += fillingLanes) {
       await Promise.all(
-        Array.from({ length: Math.min(fillingLanes, keys - from) }, (_, n) => ask(tokenOf(from + n))),
+        Array.from({ length: Math.min(fillingLanes, keys - from) }, (_, n) => askAgain(tokenOf(from + n))),
       );
     }
   }
