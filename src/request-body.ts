@@ -42,6 +42,9 @@ export function guardUpload(req: IncomingMessage, res: ServerResponse): void {
   });
 }
 
+/** Lets go of the connection whose last body was read on. */
+const letGo = new WeakMap<Socket, () => void>();
+
 /**
  * Reads on what little is left of a body after its response, for so long; then ends the connection. Nobody would
  * notice that its client has gone: node reads nothing while a body waits for a reader that has left.
@@ -51,17 +54,22 @@ export function discardRest(req: IncomingMessage, res: ServerResponse): void {
   res.once("finish", () => {
     if (req.complete || socket.destroyed) return;
     const timer = setTimeout(() => {
-      socket.off("close", stop);
+      stop();
       if (!req.complete) socket.destroy();
     }, DISCARD_MS);
-    const stop = () => clearTimeout(timer);
-    socket.once("close", stop);
+    // A reader that stopped half-way has destroyed the body: node pauses the connection at each piece that still comes.
+    const goOn = () => (req.complete ? stop() : socket.resume());
+    const stop = () => {
+      clearTimeout(timer);
+      socket.off("close", stop).off("pause", goOn);
+    };
     // The connection has many more requests to come, each of which may do the same.
-    req.once("end", () => {
-      stop();
-      socket.off("close", stop);
-    });
-    req.resume();
+    letGo.get(socket)?.();
+    letGo.set(socket, stop);
+    socket.once("close", stop).on("pause", goOn);
+    req.once("end", stop);
+    if (req.destroyed) socket.resume();
+    else req.resume();
   });
 }
 

@@ -631,22 +631,42 @@ test("a small body that nobody reads does not cost the connection", async (t) =>
   assert.equal(accepted.length, 1);
 });
 
-test("bodies that nobody reads leave nothing on a connection that is kept", async (t) => {
-  const { port, accepted } = await start(t, refuse);
+test("a small body whose reader stops half-way does not cost the connection", async (t) => {
+  const { port, accepted } = await start(t, stopReading);
   const socket = connect(t, port);
-  const listeners = () => accepted[0]!.eventNames().map((name) => [name, accepted[0]!.listenerCount(name)]);
-  const call = async () => {
-    socket.write("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n");
-    await once(socket, "data"); // answered before the body was sent
-    const before = accepted[0]!.bytesRead;
-    socket.write("body");
-    await until(() => accepted[0]!.bytesRead === before + 4);
-  };
-  await call();
-  const atFirst = listeners();
-  for (let i = 0; i < 20; i++) await call();
-  await until(() => isDeepStrictEqual(listeners(), atFirst));
+  const head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1024\r\n";
+  for (let i = 0; i < 3; i++) {
+    socket.write(`${head}\r\nfirst`);
+    await once(socket, "data"); // answered before the rest was sent
+    for (const size of [500, 519]) {
+      const before = accepted[0]!.bytesRead;
+      socket.write("x".repeat(size));
+      await until(() => accepted[0]!.bytesRead === before + size);
+    }
+  }
+  socket.write(`${head}connection: close\r\n\r\n${"x".repeat(1024)}`);
+  assert.match(String(await received(socket)), /^HTTP\/1\.1 401/);
+  assert.equal(accepted.length, 1);
 });
+
+for (const [reader, handler] of Object.entries({ refuse, stopReading })) {
+  test(`${reader}: bodies that are not read to their end leave nothing on a connection that is kept`, async (t) => {
+    const { port, accepted } = await start(t, handler);
+    const socket = connect(t, port);
+    const listeners = () => accepted[0]!.eventNames().map((name) => [name, accepted[0]!.listenerCount(name)]);
+    const call = async () => {
+      socket.write("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\nhalf");
+      await once(socket, "data"); // answered before the rest was sent
+      const before = accepted[0]!.bytesRead;
+      socket.write("half");
+      await until(() => accepted[0]!.bytesRead === before + 4);
+    };
+    await call();
+    const atFirst = listeners();
+    for (let i = 0; i < 20; i++) await call();
+    await until(() => isDeepStrictEqual(listeners(), atFirst));
+  });
+}
 
 for (const [name, rest] of [
   ["sends on", `${"x".repeat(56_000)}GET / HTTP/1.1\r\nhost: x\r\n\r\n`],
