@@ -19,8 +19,7 @@ export function banner(
     `  database        ${server.databaseDescription}`,
     `  authentication  ${mode}`,
   ];
-  // With authentication off nobody can sign in.
-  if (config.console && config.authEnabled) lines.push(`  console         ${url}/console`);
+  if (config.console) lines.push(`  console         ${url}/console`);
   if (server.secretKey === undefined) {
     lines.push("  secret key      not accepted; latchkey bootstrap creates the first staff user and key");
   } else {

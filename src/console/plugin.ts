@@ -81,7 +81,9 @@ async function sendIndex(directory: string, reply: FastifyReply): Promise<Fastif
   try {
     page = await readFile(join(directory, "index.html"), "utf8");
   } catch (error) {
-    reply.log.error({ err: error }, "the console's files cannot be read");
+    const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    // Anyone can ask, and what is missing is told in the answer: no line each for the log.
+    if (!isMissing) reply.log.error({ err: error }, "the console's files cannot be read");
     return reply
       .code(503)
       .type("text/plain; charset=utf-8")

@@ -30,8 +30,8 @@ const dayName = (date: Date) => `request_logs_${date.toISOString().slice(0, 10).
 async function insertSession(expiresAt: Date): Promise<void> {
   const id = uuidv7();
   const [user] = await sql`INSERT INTO users (username, username_key) VALUES (${id}, ${id}) RETURNING id`;
-  await sql`INSERT INTO sessions (id, hash, user_id, expires_at)
-    VALUES (${id}, ${Buffer.from(id)}, ${user?.id}, ${expiresAt.toISOString()})`;
+  await sql`INSERT INTO sessions (id, hash, user_id, expires_at, ends_at)
+    VALUES (${id}, ${Buffer.from(id)}, ${user?.id}, ${expiresAt.toISOString()}, ${expiresAt.toISOString()})`;
 }
 
 test("sessions that expired, instances long not seen and old busiest keys are deleted, many too, and no others", async () => {
