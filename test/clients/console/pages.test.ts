@@ -92,10 +92,12 @@ test("a user is made, changed, disabled, enabled and deleted, and the audit log 
         ),
     (found) => found === "refused",
   );
+  await dialog.waitFor({ state: "hidden" });
   await page.getByRole("button", { name: "Enable", exact: true }).click();
   await dialog.getByRole("button", { name: "Enable", exact: true }).click();
   await page.getByText("newcomer was enabled.").waitFor();
 
+  await dialog.waitFor({ state: "hidden" });
   await page.getByRole("button", { name: "Revoke all" }).click();
   await dialog.getByLabel("Note").fill("starting over");
   await dialog.getByRole("button", { name: "Revoke all" }).click();

@@ -1,6 +1,7 @@
 import { TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import { IconSearch, IconX } from "@tabler/icons-react";
+import { useLocation, useRouter } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 
 interface SearchFieldProps {
@@ -16,9 +17,12 @@ interface SearchFieldProps {
 /** A text filter; / moves into it. */
 export function SearchField({ label, value = "", onChange, placeholder, className }: SearchFieldProps) {
   const [typed, setTyped] = useState(value);
-  const send = useDebouncedCallback((next: string) => onChange(next.trim() || undefined), 250);
-  // What was typed last must not lead back to a page that was left.
-  useEffect(() => () => send.cancel(), [send]);
+  const router = useRouter();
+  const { pathname } = useLocation();
+  const send = useDebouncedCallback((next: string) => {
+    // What was typed last must not hold back, or lead back, who is on the way to another page.
+    if (router.latestLocation.pathname === pathname) onChange(next.trim() || undefined);
+  }, 250);
   // The URL changed otherwise: back, forward, filters cleared.
   useEffect(() => setTyped((now) => (now.trim() === value ? now : value)), [value]);
   return (
