@@ -9,6 +9,7 @@ import { byLabel, counter, gauge, type Metric } from "./usage/metric.ts";
 import type { Recorder } from "./usage/recorder.ts";
 import type { Verdicts } from "./verdicts.ts";
 
+/** The figures of a server. */
 export interface Metrics {
   /** All figures of this server and its process, as of now. */
   collect(): Promise<Metric[]>;
