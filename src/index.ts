@@ -9,7 +9,7 @@ export { getPrincipal, type Principal, principalKey, requireStaff, requireUser }
 export type { TokenSource } from "./client.ts";
 export { type Config, ConfigError, readConfig } from "./config.ts";
 export { EmbeddedPostgresError } from "./db/embedded/embedded.ts";
-export { PostgresTooOldError } from "./db/migrate.ts";
+export { PostgresTooOldError } from "./db/too-old.ts";
 export { createLatchkey, type HostSetting, type Latchkey, type LatchkeyOptions } from "./latchkey.ts";
 export type { Metrics } from "./metrics.ts";
 export type { ProgramOptions } from "./program-options.ts";

@@ -2,13 +2,13 @@
 import type { Registry } from "@prometheus-io/client";
 import type { Pools } from "./db/pools.ts";
 import type { Listener } from "./listener.ts";
-import type { LogTails } from "./logs/tail.ts";
 import type { Health } from "./rpc/health.ts";
 import type { MountedRpcs } from "./rpc/mount.ts";
 import { byLabel, counter, gauge, type Metric } from "./usage/metric.ts";
 import type { Recorder } from "./usage/recorder.ts";
 import type { Verdicts } from "./verdicts.ts";
 
+/** The figures of a server. */
 export interface Metrics {
   /** All figures of this server and its process, as of now. */
   collect(): Promise<Metric[]>;
@@ -21,7 +21,8 @@ export interface MetricsOptions {
   verdicts: Pick<Verdicts, "grants" | "fence" | "streams">;
   usage: Recorder;
   pools: Pools;
-  tails: LogTails;
+  /** Of the request log. */
+  tails: { readonly size: number };
   health: Health;
   /** Those that count while calls end. */
   counted: readonly { collect(): Metric[] }[];

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { type Config, ConfigError } from "../config.ts";
 import { describeAddress } from "../db/address.ts";
 import { EmbeddedPostgresError } from "../db/embedded/embedded.ts";
-import { PostgresTooOldError } from "../db/migrate.ts";
+import { PostgresTooOldError } from "../db/too-old.ts";
 import { UsageError } from "./usage-error.ts";
 import { WorkerStartError } from "./workers.ts";
 

@@ -35,7 +35,8 @@ interface Watched {
   readonly place: string;
   readonly silenceMs: number;
   read: number;
-  written: number;
+  /** What had come when something was last sent; -1: nothing has been sent yet. */
+  readWhenSent: number;
   /** When something came for the last time. */
   heardMs: number;
   /** When everything that was sent had been answered for the last time. */
@@ -57,7 +58,6 @@ function look(): void {
     if (socket.destroyed || isUnderTls(socket)) watchedSockets.delete(socket);
     else if (heard || isIdle(socket, watched)) {
       watched.read = socket.bytesRead;
-      watched.written = socket.bytesWritten;
       watched.quietSinceMs = now;
     } else if (watched.silenceMs > 0 && now - watched.quietSinceMs > watched.silenceMs) {
       cut(socket);
@@ -76,13 +76,28 @@ function cutIdle({ place, quietSinceMs }: Watched): void {
   }
 }
 
+/**
+ * Notes each write as it is made. The bytes of two looks do not tell: what was sent right after an
+ * answer, between the same two, is not what was answered.
+ */
+function noteSent(socket: net.Socket, watched: Watched): void {
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  Object.assign(socket, {
+    write(...args: unknown[]) {
+      watched.readWhenSent = socket.bytesRead;
+      return write(...args);
+    },
+  });
+}
+
 /** TLS has taken its listeners away. It does not survive that the socket below it is cut: the network has to find out by itself. */
 function isUnderTls(socket: net.Socket): boolean {
   return !socket.listeners("error").includes(ignore);
 }
 
+/** Whether something has come since something was last sent. */
 function isIdle(socket: net.Socket, watched: Watched): boolean {
-  return socket.bytesWritten === watched.written;
+  return socket.bytesRead > watched.readWhenSent;
 }
 
 function cut(socket: net.Socket): void {
@@ -110,8 +125,10 @@ export function createDialer(options: DialerOptions): Dialer {
     }
     const now = performance.now();
     const { silenceMs } = options;
-    const heard = { read: 0, written: 0, heardMs: now, quietSinceMs: now };
-    watchedSockets.set(socket, { place: JSON.stringify(place), silenceMs, ...heard });
+    const heard = { read: 0, readWhenSent: -1, heardMs: now, quietSinceMs: now };
+    const watched: Watched = { place: JSON.stringify(place), silenceMs, ...heard };
+    noteSent(socket, watched);
+    watchedSockets.set(socket, watched);
     timer ??= setInterval(look, lookMs).unref();
     // What postgres.js asks for the name that the certificate must have.
     return Object.assign(socket, "host" in place ? place : {});

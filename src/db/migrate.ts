@@ -7,6 +7,7 @@ import { migrate as drizzleMigrate } from "drizzle-orm/postgres-js/migrator";
 import { TimedOutError, within } from "../within.ts";
 import type { DatabaseAddress } from "./address.ts";
 import { connect, type Database, database } from "./client.ts";
+import { PostgresTooOldError } from "./too-old.ts";
 
 // src/db and dist/db lie equally deep in the package.
 const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
@@ -14,12 +15,6 @@ const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url)
 const oldestVersion = 14;
 /** postgres.js gives a connection up after 5 s, but tries again without end where one is taken and hung up. */
 const firstAnswerMs = 7_000;
-
-/** The message says how old, and what is needed. */
-export class PostgresTooOldError extends Error {
-  /** "PostgresTooOldError". */
-  override name = "PostgresTooOldError";
-}
 
 /** Any number, the same in every instance. */
 const migrationLock = 7_270_951_824;

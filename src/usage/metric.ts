@@ -2,19 +2,27 @@
 
 /** As the Prometheus client's registries give and take metrics. */
 export interface Metric {
+  /** By Prometheus' conventions, its unit at the end. */
   readonly name: string;
+  /** One sentence, for people. */
   readonly help: string;
+  /** What Prometheus takes it for. */
   readonly type: "counter" | "gauge" | "histogram" | "summary";
+  /** One for each set of labels; of a histogram one for each part. */
   readonly values: readonly Sample[];
 }
 
+/** One value of a metric. */
 export interface Sample {
   /** Of a histogram's parts: the metric's name and "_bucket", "_sum" or "_count". */
   readonly metricName?: string;
+  /** What tells it from the metric's others. */
   readonly labels: Labels;
+  /** In the unit that the metric's name says. */
   readonly value: number;
 }
 
+/** Names and values; never what a caller chose. */
 export type Labels = Readonly<Record<string, string | number>>;
 
 export function gauge(name: string, help: string, value: number, labels: Labels = {}): Metric {
