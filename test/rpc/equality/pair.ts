@@ -14,7 +14,7 @@ import { handle } from "./behaviours.ts";
 import { Http1Connection } from "./http1.ts";
 import { Http2Connection } from "./http2.ts";
 import { mountAll } from "./mount.ts";
-import { readRows } from "./rows.ts";
+import { readRows, type Sent } from "./rows.ts";
 import { afterwards, type Sighting } from "./sighting.ts";
 import type { Answer, Request } from "./wire.ts";
 
@@ -102,7 +102,7 @@ export class Pair {
   /** Tokens by what they are. */
   readonly tokens: Readonly<Record<string, string>>;
   /** What each request was, by the user agent that it is sent with. */
-  readonly #sent = new Map<string, string>();
+  readonly #sent = new Map<string, Sent>();
 
   constructor(lean: Side, stock: Side, tokens: Record<string, string>) {
     this.lean = lean;
@@ -117,7 +117,8 @@ export class Pair {
   /** Gives a request the user agent that its row in the log is found by. */
   marked(request: Request, what: string): Request {
     const agent = `equality/${this.#sent.size}`;
-    this.#sent.set(agent, what);
+    // Of a body in pieces that is refused, as many have come as have.
+    this.#sent.set(agent, { what, inPieces: (request.body?.length ?? 0) > 1 });
     return { ...request, headers: [...request.headers, ["user-agent", agent]] };
   }
 
@@ -201,15 +202,21 @@ export async function startPair(config: Partial<Config> = {}): Promise<Pair> {
 
 const madeId = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** Leaves out what differs between any two calls: the time, and the id that the server makes where none was given. */
+/**
+ * Leaves out what differs between any two calls: the time, and the id that the server makes where none was
+ * given. Whether an upload that is answered early ends its connection depends on how much has come by then.
+ */
 export function normal(answer: Answer, request: Request): Answer {
   const given = request.headers.some(
     ([name, value]) => name.toLowerCase() === "x-request-id" && madeId.test(value),
   );
-  const headers = answer.headers.map(([name, value]) => {
-    if (name === "date") return [name, Number.isNaN(Date.parse(value)) ? value : "(now)"] as const;
-    if (name === "x-request-id" && !given) return [name, value.replace(madeId, "(made)")] as const;
-    return [name, value] as const;
-  });
+  const isUpload = request.version === "1.1" && request.framing === "chunked";
+  const headers = answer.headers
+    .filter(([name]) => !(isUpload && (name === "connection" || name === "keep-alive")))
+    .map(([name, value]) => {
+      if (name === "date") return [name, Number.isNaN(Date.parse(value)) ? value : "(now)"] as const;
+      if (name === "x-request-id" && !given) return [name, value.replace(madeId, "(made)")] as const;
+      return [name, value] as const;
+    });
   return { ...answer, headers };
 }

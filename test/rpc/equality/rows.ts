@@ -3,10 +3,16 @@ import { openSql } from "../../harness/postgres.ts";
 
 type Rows = Map<string, unknown[]>;
 
+export interface Sent {
+  readonly what: string;
+  /** Its body came in several pieces: how many of them have come when it is refused, is chance. */
+  readonly inPieces: boolean;
+}
+
 /** `sent` tells what was sent with which user agent; each side has called once with its own name for that. */
 export async function readRows(
   databaseUrl: string,
-  sent: ReadonlyMap<string, string>,
+  sent: ReadonlyMap<string, Sent>,
 ): Promise<{ lean: Rows; stock: Rows }> {
   const sql = openSql(databaseUrl);
   try {
@@ -21,8 +27,10 @@ export async function readRows(
     const bySide: { lean: Rows; stock: Rows } = { lean: new Map(), stock: new Map() };
     for (const { side, ...row } of rows) {
       const own = bySide[side as "lean" | "stock"];
-      const what = `${row.user_agent}: ${sent.get(row.user_agent)}`;
-      own.set(what, [...(own.get(what) ?? []), { ...row }]);
+      const request = sent.get(row.user_agent);
+      const what = `${row.user_agent}: ${request?.what}`;
+      const bytes = request?.inPieces && row.code !== 0 ? "(some)" : row.request_bytes;
+      own.set(what, [...(own.get(what) ?? []), { ...row, request_bytes: bytes }]);
     }
     // Those of one user agent ran at once.
     for (const own of Object.values(bySide)) {
