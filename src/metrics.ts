@@ -1,6 +1,6 @@
 /** What Prometheus is told of a server: read where it stands, when it is asked for. */
 import type { Registry } from "@prometheus-io/client";
-import type { Pools } from "./db/pools.ts";
+import type { PoolFigures } from "./db/pool-figures.ts";
 import type { Listener } from "./listener.ts";
 import type { Health } from "./rpc/health.ts";
 import type { MountedRpcs } from "./rpc/mount.ts";
@@ -20,7 +20,7 @@ export interface MetricsOptions {
   rpcs: MountedRpcs;
   verdicts: Pick<Verdicts, "grants" | "fence" | "streams">;
   usage: Recorder;
-  pools: Pools;
+  pools: { readonly figures: readonly PoolFigures[] };
   /** Of the request log. */
   tails: { readonly size: number };
   health: Health;

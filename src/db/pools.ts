@@ -2,6 +2,7 @@
 import type postgres from "postgres";
 import { type Client, type ConnectOptions, connect } from "./client.ts";
 import type { OpenedDatabase } from "./open.ts";
+import type { PoolFigures } from "./pool-figures.ts";
 
 export interface Pools {
   /** Opens a client of at most so many connections. `statementTimeoutMs` is 10,000 unless given. */
@@ -12,15 +13,6 @@ export interface Pools {
   readonly figures: readonly PoolFigures[];
   /** Ends all that was opened, once what runs on it is done or a second has passed. */
   close(): Promise<void>;
-}
-
-export interface PoolFigures {
-  readonly purpose: string;
-  /** Open, or being opened; undefined where a program's own sockets are used. */
-  readonly connections: number | undefined;
-  readonly max: number;
-  /** Statements and transactions under way; those above `max` wait for a connection. */
-  readonly statements: number;
 }
 
 interface Pool {

@@ -25,6 +25,8 @@ export async function answerUnary(
     rpc.responseBytes += chunk.byteLength;
     chunks.push(chunk);
   }
+  // Nobody is there to take it.
+  if (rpc.clientGone) rpc.responseBytes = 0;
   rpc.readTrailers();
   dropConnectionFields(response.header);
   dropConnectionFields(response.trailer);

@@ -1,7 +1,7 @@
 /** The lean path over HTTP/1.1. */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
-import type { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
 import { discardRest, guardUpload, isUpload } from "../../request-body.ts";
 import type { LeanAnswer } from "./lean-answer.ts";
@@ -106,9 +106,9 @@ export class Http1Rpc extends LeanRpc {
     this.closed();
   }
 
-  /** HTTP/1.1 has no word for it. */
+  /** HTTP/1.1 has no word for it; Connect's handlers hear of a GET's end as an error of the request's. */
   protected resetReason(): ConnectError | undefined {
-    return undefined;
+    return this.requestMethod === "GET" ? new ConnectError("aborted", Code.Aborted) : undefined;
   }
 }
 

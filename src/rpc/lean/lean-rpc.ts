@@ -306,7 +306,8 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
     if (wasAnswered) return;
     const reset = this.resetReason();
     this.abortSignal(reset);
-    const error = orLate(reset ?? gone, this.head.timeoutMs, this.leftMs());
+    const told = reset === undefined || reset.code === Code.Aborted ? gone : reset;
+    const error = orLate(told, this.head.timeoutMs, this.leftMs());
     this.#record(error, 0)?.catch(() => {});
   }
 

@@ -46,11 +46,10 @@ export function announced(frame: Uint8Array): number {
   return a * 0x1000000 + (b << 16) + (c << 8) + d;
 }
 
-/** The bytes that so much base64 stands for, were all of it one piece. */
+/** The bytes that so much base64 stands for, in however many pieces it was encoded. */
 export function textBytes(body: Uint8Array): number {
-  let padding = 0;
-  while (padding < 2 && body[body.byteLength - 1 - padding] === "=".charCodeAt(0)) padding++;
-  return (body.byteLength / 4) * 3 - padding;
+  const padding = "=".charCodeAt(0);
+  return (body.byteLength / 4) * 3 - body.filter((character) => character === padding).byteLength;
 }
 
 function fromText(body: Uint8Array): Uint8Array | undefined {
