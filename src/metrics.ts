@@ -5,7 +5,6 @@ import type { Listener } from "./listener.ts";
 import type { Health } from "./rpc/health.ts";
 import type { MountedRpcs } from "./rpc/mount.ts";
 import { byLabel, counter, gauge, type Metric } from "./usage/metric.ts";
-import type { Recorder } from "./usage/recorder.ts";
 import type { Verdicts } from "./verdicts.ts";
 
 /** The figures of a server. */
@@ -19,7 +18,11 @@ export interface MetricsOptions {
   listener: Listener;
   rpcs: MountedRpcs;
   verdicts: Pick<Verdicts, "grants" | "fence" | "streams">;
-  usage: Recorder;
+  usage: {
+    readonly droppedRows: number;
+    readonly pendingCalls: number;
+    readonly oldestPendingMs: number | undefined;
+  };
   pools: { readonly figures: readonly PoolFigures[] };
   /** Of the request log. */
   tails: { readonly size: number };
