@@ -4,14 +4,8 @@ import type { PoolFigures } from "./db/pool-figures.ts";
 import type { Listener } from "./listener.ts";
 import type { Health } from "./rpc/health.ts";
 import type { MountedRpcs } from "./rpc/mount.ts";
-import { byLabel, counter, gauge, type Metric } from "./usage/metric.ts";
+import { byLabel, counter, gauge, type Metric, type Metrics } from "./usage/metric.ts";
 import type { Verdicts } from "./verdicts.ts";
-
-/** The figures of a server. */
-export interface Metrics {
-  /** All figures of this server and its process, as of now. */
-  collect(): Promise<Metric[]>;
-}
 
 export interface MetricsOptions {
   version: string;

@@ -10,7 +10,7 @@ import { type Config, withDefaults } from "./config.ts";
 import { serveConsole } from "./console/plugin.ts";
 import { type Closers, createCore, readyDatabase } from "./core.ts";
 import { Health as HealthService } from "./gen/health/v1/health_pb.js";
-import { createMetrics, type Metrics } from "./metrics.ts";
+import { createMetrics } from "./metrics.ts";
 import { type MetricsPort, openMetricsPort } from "./metrics-port.ts";
 import type { ProgramOptions } from "./program-options.ts";
 import { checkAccess } from "./rpc/declared-access.ts";
@@ -20,6 +20,7 @@ import { mountRpcs } from "./rpc/mount.ts";
 import { mountProbes } from "./rpc/probes.ts";
 import { infrastructure, mountInfrastructure } from "./services.ts";
 import { closeAll, drain } from "./stop.ts";
+import type { Metrics } from "./usage/metric.ts";
 
 /** Every setting, all of them optional, and what only a program can give. */
 export interface ServerOptions extends Partial<Omit<Config, "workers">>, ProgramOptions {

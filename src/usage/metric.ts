@@ -81,3 +81,9 @@ export class Buckets {
     ];
   }
 }
+
+/** The figures of a server. */
+export interface Metrics {
+  /** All figures of this server and its process, as of now. */
+  collect(): Promise<Metric[]>;
+}
