@@ -164,6 +164,7 @@ test("staff are told every method, what it asks of a caller, its kind and what i
     answer.services.map(({ name }) => name),
     [
       "api.users.UserService",
+      "envoy.service.auth.v3.Authorization",
       "grpc.health.v1.Health",
       "grpc.reflection.v1.ServerReflection",
       "grpc.reflection.v1alpha.ServerReflection",

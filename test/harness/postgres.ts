@@ -64,6 +64,18 @@ export function openSql(url: string): postgres.Sql {
   });
 }
 
+/** Ends every connection to a server's database and lets nobody in until it is mended. */
+export async function breakDatabase(server: { readonly databaseUrl: string }): Promise<() => Promise<void>> {
+  const name = new URL(server.databaseUrl).pathname.slice(1);
+  const sql = openSql(process.env.TEST_POSTGRES_URL ?? "");
+  await sql`ALTER DATABASE ${sql(name)} ALLOW_CONNECTIONS false`;
+  await sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${name}`;
+  return async () => {
+    await sql`ALTER DATABASE ${sql(name)} ALLOW_CONNECTIONS true`;
+    await sql.end();
+  };
+}
+
 /** The URL of another database on the same server. */
 export function databaseUrl(url: string, name: string): string {
   const other = new URL(url);

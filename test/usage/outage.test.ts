@@ -9,21 +9,9 @@ import {
 } from "@connectrpc/connect-node";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../src/gen/health/v1/health_pb.js";
-import { openSql } from "../harness/postgres.ts";
+import { breakDatabase, openSql } from "../harness/postgres.ts";
 import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
-
-/** Ends every connection to a server's database and lets nobody in until it is mended. */
-async function breakDatabase({ databaseUrl }: TestServer) {
-  const name = new URL(databaseUrl).pathname.slice(1);
-  const admin = openSql(process.env.TEST_POSTGRES_URL ?? "");
-  await admin`ALTER DATABASE ${admin(name)} ALLOW_CONNECTIONS false`;
-  await admin`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${name}`;
-  return async () => {
-    await admin`ALTER DATABASE ${admin(name)} ALLOW_CONNECTIONS true`;
-    await admin.end();
-  };
-}
 
 const withToken = (token: string): Interceptor[] => [
   (next) => (req) => {
