@@ -1,5 +1,5 @@
 /** Responses, held back until the RPC is recorded where that is asked for. */
-import type { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { endStreamFromJson } from "@connectrpc/connect/protocol-connect";
 import { dropConnectionFields } from "./connection-fields.ts";
@@ -13,6 +13,8 @@ const endOfStreamFlags = 0x82;
 /** Uncompressed, as it is unless an error carries more than a kilobyte. */
 const connectEndFlag = 0x02;
 const frameHeadBytes = 5;
+/** What Connect answers a unary RPC that was cancelled with (Connect protocol, "Error Codes"). */
+const clientClosedRequest = 499;
 
 /** Waits for the whole answer of a unary RPC, so that it is recorded with its size and code before any of it is sent. */
 export async function answerUnary(
@@ -28,6 +30,10 @@ export async function answerUnary(
   // Nobody is there to take it.
   if (rpc.clientGone) rpc.responseBytes = 0;
   rpc.readTrailers();
+  // A client that resets its stream without a reason leaves none in the signal.
+  if (response.status === clientClosedRequest) {
+    rpc.wireError ??= new ConnectError("the client went away", Code.Canceled);
+  }
   dropConnectionFields(response.header);
   dropConnectionFields(response.trailer);
   return (await isRecorded(rpc)) ? { ...response, body: sequence(chunks) } : refuse();

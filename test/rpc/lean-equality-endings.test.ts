@@ -184,6 +184,14 @@ async function begin(side: Side, request: Request) {
   return { connection, answer, reset: (code: number) => reset(code) };
 }
 
+/** Over HTTP/1.1 node tells of a client that goes after a request without a body by an error, which Connect passes on. */
+function withoutReason(protocol: Protocol, seen: unknown[]): unknown {
+  if (protocol.kind !== "get" || protocol.version === "2") return seen;
+  return JSON.parse(
+    JSON.stringify(seen).replaceAll(/"(10 aborted|AbortError This operation was aborted)"/g, '"(aborted)"'),
+  );
+}
+
 const isHttp2 = ({ version }: Protocol) => version === "2";
 const codes = [
   ...[constants.NGHTTP2_CANCEL, constants.NGHTTP2_NO_ERROR, constants.NGHTTP2_INTERNAL_ERROR],
@@ -200,16 +208,20 @@ for (const behaviour of lasting) {
     for (const protocol of usual.filter(isHttp2)) {
       for (const look of looks) {
         for (const code of behaviour === "wait for the end" ? codes : codes.slice(0, 1)) {
-          await pair.both(`reset ${code}, ${behaviour}, ${look}, ${protocol.name}`, async (side, mark) => {
-            const { connection, reset } = await begin(
-              side,
-              mark(build(protocol, { message: { text: ask(behaviour, look) } })),
-            );
-            reset(code);
-            const seen = await Promise.all(side.sightings.map(afterwards));
-            (connection as Http2Connection).session.close();
-            return seen;
-          });
+          await pair.both(
+            `reset ${code}, ${behaviour}, ${look}, ${protocol.name}`,
+            async (side, mark) => {
+              const { connection, reset } = await begin(
+                side,
+                mark(build(protocol, { message: { text: ask(behaviour, look) } })),
+              );
+              reset(code);
+              const seen = await Promise.all(side.sightings.map(afterwards));
+              (connection as Http2Connection).session.close();
+              return seen;
+            },
+            true,
+          );
         }
       }
     }
@@ -226,8 +238,9 @@ for (const behaviour of lasting) {
               const { connection } = await begin(side, request);
               if (connection instanceof Http1Connection) connection.socket.destroy();
               else connection.session.destroy();
-              return Promise.all(side.sightings.map(afterwards));
+              return withoutReason(protocol, await Promise.all(side.sightings.map(afterwards)));
             },
+            true,
           );
         }
       }
@@ -238,34 +251,39 @@ for (const behaviour of lasting) {
 test("a client that goes in the middle of its body: no handler is called", async () => {
   for (const protocol of usual.filter(({ kind }) => kind !== "get")) {
     for (const part of [0, 1, 5, 8]) {
-      const calls = await pair.both(`gone after ${part} bytes, ${protocol.name}`, async (side, mark) => {
-        side.sightings.length = 0;
-        const request = mark(build(protocol, { message: { text: "never whole" } }));
-        const bytes = Buffer.concat(request.body ?? []);
-        const gone = Promise.withResolvers<void>();
-        const half = {
-          ...request,
-          body: [bytes.subarray(0, part), bytes.subarray(part)],
-          holdLast: gone.promise,
-        };
-        const connection =
-          request.version === "1.1"
-            ? new Http1Connection(side.server.port)
-            : new Http2Connection(side.server.url);
-        connection.exchange(half).catch(() => {});
-        const socket = connection instanceof Http1Connection ? connection.socket : connection.session.socket;
-        await until(
-          () => socket?.bytesWritten ?? 0,
-          (written) => written > part + 60,
-        );
-        await side.hasRead(socket);
-        if (connection instanceof Http1Connection) connection.socket.destroy();
-        else connection.session.destroy();
-        gone.resolve();
-        // What the server makes of it, it has made when it answers another one.
-        await side.send(build(protocol, { message: { text: "another" } }));
-        return side.sightings.filter(({ message }) => !JSON.stringify(message).includes("another")).length;
-      });
+      const calls = await pair.both(
+        `gone after ${part} bytes, ${protocol.name}`,
+        async (side, mark) => {
+          side.sightings.length = 0;
+          const request = mark(build(protocol, { message: { text: "never whole" } }));
+          const bytes = Buffer.concat(request.body ?? []);
+          const gone = Promise.withResolvers<void>();
+          const half = {
+            ...request,
+            body: [bytes.subarray(0, part), bytes.subarray(part)],
+            holdLast: gone.promise,
+          };
+          const connection =
+            request.version === "1.1"
+              ? new Http1Connection(side.server.port)
+              : new Http2Connection(side.server.url);
+          connection.exchange(half).catch(() => {});
+          const socket =
+            connection instanceof Http1Connection ? connection.socket : connection.session.socket;
+          await until(
+            () => socket?.bytesWritten ?? 0,
+            (written) => written > part + 60,
+          );
+          await side.hasRead(socket);
+          if (connection instanceof Http1Connection) connection.socket.destroy();
+          else connection.session.destroy();
+          gone.resolve();
+          // What the server makes of it, it has made when it answers another one.
+          await side.send(build(protocol, { message: { text: "another" } }));
+          return side.sightings.filter(({ message }) => !JSON.stringify(message).includes("another")).length;
+        },
+        true,
+      );
       assert.equal(calls, 0);
     }
   }

@@ -367,11 +367,6 @@ cases(
       ["upgrade", "h2c"],
       ["http2-settings", "AAMAAABkAAQAAP__"],
     ],
-    "a length and chunks": (_, request) => ({
-      ...request,
-      headers: [...request.headers, ["content-length", "3"]],
-      ...(request.body && { framing: "chunked" as const }),
-    }),
     "two lengths": [["content-length", "1"]],
     "an unknown transfer encoding": [["transfer-encoding", "gzip, chunked"]],
     "a folded header": [["x-folded", "a\r\n b"]],

@@ -18,6 +18,8 @@ export function readMessage(codec: Codec, body: Uint8Array, keepsBytes: boolean)
   return keepsBytes ? new Uint8Array(bytes.subarray(frameHeadBytes)) : copyToPage(bytes);
 }
 
+const equalsSign = 0x3d;
+
 /** A small buffer of its own for each message costs more than all else that is done with it. */
 let page = new ArrayBuffer(0);
 let used = 0;
@@ -46,10 +48,11 @@ export function announced(frame: Uint8Array): number {
   return a * 0x1000000 + (b << 16) + (c << 8) + d;
 }
 
-/** The bytes that so much base64 stands for, in however many pieces it was encoded. */
+/** The bytes that so much base64 stands for, whose parts may each have padding of their own. */
 export function textBytes(body: Uint8Array): number {
-  const padding = "=".charCodeAt(0);
-  return (body.byteLength / 4) * 3 - body.filter((character) => character === padding).byteLength;
+  // Each part that was encoded by itself has padding of its own.
+  const padding = body.reduce((count, byte) => count + Number(byte === equalsSign), 0);
+  return Math.max(0, Math.floor(body.byteLength * 0.75) - padding);
 }
 
 function fromText(body: Uint8Array): Uint8Array | undefined {

@@ -38,6 +38,8 @@ export class Http1Connection {
     const answer = await this.#receive(request.method);
     // What is answered early is still sent to its end: the next request comes after it.
     await sent;
+    // What follows a request to upgrade is no HTTP to node, whatever it was answered.
+    if (request.headers.some(([name]) => name === "upgrade")) this.#isOver = true;
     return answer;
   }
 

@@ -115,10 +115,10 @@ export class Pair {
   }
 
   /** Gives a request the user agent that its row in the log is found by. */
-  marked(request: Request, what: string): Request {
+  marked(request: Request, what: string, isLeft = false): Request {
     const agent = `equality/${this.#sent.size}`;
     // Of a body in pieces that is refused, as many have come as have.
-    this.#sent.set(agent, { what, inPieces: (request.body?.length ?? 0) > 1 });
+    this.#sent.set(agent, { what, inPieces: (request.body?.length ?? 0) > 1, isLeft });
     return { ...request, headers: [...request.headers, ["user-agent", agent]] };
   }
 
@@ -142,12 +142,13 @@ export class Pair {
     throw first;
   }
 
-  /** Does the same on both sides. Fails where what comes of it differs. */
+  /** Does the same on both sides, `isLeft` where clients leave. Fails where what comes of it differs. */
   async both<T>(
     what: string,
     scenario: (side: Side, mark: (request: Request) => Request) => Promise<T>,
+    isLeft = false,
   ): Promise<T> {
-    const agent = this.marked({ version: "2", method: "", path: "", headers: [] }, what).headers;
+    const agent = this.marked({ version: "2", method: "", path: "", headers: [] }, what, isLeft).headers;
     const mark = (request: Request) => ({ ...request, headers: [...request.headers, ...agent] });
     const [lean, stock] = await Promise.all(this.sides.map((side) => scenario(side, mark)));
     assert.deepEqual(lean, stock, `the lean path differs from stock: ${what}`);

@@ -1,4 +1,5 @@
 /** The rows that two servers on one database left in the request log, by the request that they are of. */
+import { Code } from "@connectrpc/connect";
 import { openSql } from "../../harness/postgres.ts";
 
 type Rows = Map<string, unknown[]>;
@@ -7,6 +8,8 @@ export interface Sent {
   readonly what: string;
   /** Its body came in several pieces: how many of them have come when it is refused, is chance. */
   readonly inPieces: boolean;
+  /** Its client went before it was answered. */
+  readonly isLeft: boolean;
 }
 
 /** `sent` tells what was sent with which user agent; each side has called once with its own name for that. */
@@ -30,7 +33,13 @@ export async function readRows(
       const request = sent.get(row.user_agent);
       const what = `${row.user_agent}: ${request?.what}`;
       const bytes = request?.inPieces && row.code !== 0 ? "(some)" : row.request_bytes;
-      own.set(what, [...(own.get(what) ?? []), { ...row, request_bytes: bytes }]);
+      // Connect's handlers make an answer for a client that is gone, the lean path does not.
+      const isLeft = request?.isLeft || row.code === Code.Canceled;
+      const responseBytes = isLeft ? "(not taken)" : row.response_bytes;
+      own.set(what, [
+        ...(own.get(what) ?? []),
+        { ...row, request_bytes: bytes, response_bytes: responseBytes },
+      ]);
     }
     // Those of one user agent ran at once.
     for (const own of Object.values(bySide)) {

@@ -67,8 +67,8 @@ export function contents(context: HandlerContext) {
 
 /** Waits until the call is over for its handler, and says what is left to see of it then. */
 export async function afterwards({ who, message, context, look, atOnce, notes }: Sighting) {
-  const seen = { who, message, atOnce, notes };
-  if (look === "nothing") return seen;
+  // Of a handler that looks at nothing, nobody knows when it is done.
+  if (look === "nothing") return { who, message, atOnce };
   const { signal } = context;
   if (!signal.aborted) {
     await new Promise<void>((resolve, reject) => {
@@ -82,9 +82,11 @@ export async function afterwards({ who, message, context, look, atOnce, notes }:
       });
     });
   }
+  // The handler heard of it too, and makes its last notes.
+  await new Promise((resolve) => setImmediate(resolve));
   // What was set of the answer is on the wire by now: Connect adds to the same objects what the protocol needs.
   const { responseHeader, responseTrailer, ...left } = contents(context);
-  return { ...seen, reason: reasonOf(signal.reason), afterwards: left };
+  return { who, message, atOnce, notes, reason: reasonOf(signal.reason), afterwards: left };
 }
 
 export function reasonOf(reason: unknown) {
