@@ -1,10 +1,10 @@
 /** The lean path over HTTP/1.1. */
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
 import { discardRest, guardUpload, isUpload } from "../../request-body.ts";
-import type { LeanAnswer } from "./lean-answer.ts";
+import { headersOf, type LeanAnswer } from "./lean-answer.ts";
 import { LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
 import type { LeanRequestHead } from "./touched-rpc.ts";
 
@@ -61,6 +61,8 @@ export class Http1Rpc extends LeanRpc {
     req[rpcKey] = undefined;
     res[rpcKey] = undefined;
     req.off("data", onData).off("end", onEnd);
+    // What comes until somebody reads again would be lost.
+    req.pause();
     res.off("close", onClose);
     const { chunks, isWhole } = this.body;
     this.#passOn({ call, chunks, isWhole });
@@ -73,25 +75,7 @@ export class Http1Rpc extends LeanRpc {
       if (isUpload(req.headers)) guardUpload(req, res);
       else discardRest(req, res);
     }
-    const headers: OutgoingHttpHeaders = {
-      ...this.hookHeaders,
-      "x-request-id": call.requestId,
-      // Answers depend on who asks, which a cache that sees a GET would not know.
-      "cache-control": "no-store",
-    };
-    if (answer.header !== undefined) {
-      for (const [name, value] of answer.header) {
-        const before = headers[name];
-        // Only set-cookie comes more than once.
-        headers[name] =
-          name === "set-cookie" && before !== undefined ? [...[before].flat().map(String), value] : value;
-      }
-    } else {
-      headers["content-type"] = answer.contentType;
-      if (answer.encoding !== undefined) headers["grpc-encoding"] = answer.encoding;
-      if (!this.codec.isFramed) headers["content-length"] = answer.bytes;
-    }
-    res.writeHead(answer.status, headers);
+    res.writeHead(answer.status, headersOf(answer, this.codec, call.requestId, this.hookHeaders));
     // A text goes out in one piece with the headers, which would then be UTF-8 too: only where they are ASCII.
     const isPlain = answer.header === undefined && this.hookHeaders === undefined;
     const { body } = answer;

@@ -4,7 +4,7 @@ import type { TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
 import { dropUnread } from "../../request-body.ts";
-import type { LeanAnswer } from "./lean-answer.ts";
+import { addAll, headersOf, type LeanAnswer } from "./lean-answer.ts";
 import { LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
 import type { LeanRequestHead } from "./touched-rpc.ts";
 
@@ -52,6 +52,8 @@ export class Http2Rpc extends LeanRpc {
     const stream = this.#stream;
     stream[rpcKey] = undefined;
     stream.off("close", onClose).off("data", onData).off("end", onEnd);
+    // What comes until somebody reads again would be lost.
+    stream.pause();
     const { chunks, isWhole } = this.body;
     this.#passOn({ call, chunks, isWhole });
   }
@@ -61,18 +63,9 @@ export class Http2Rpc extends LeanRpc {
     if (stream.destroyed || stream.closed) return;
     if (!this.body.isWhole && !stream.readableEnded) stream.once("finish", dropUnread);
     const headers: OutgoingHttpHeaders = {
-      ...this.hookHeaders,
       ":status": answer.status,
-      "x-request-id": call.requestId,
-      // Answers depend on who asks, which a cache that sees a GET would not know.
-      "cache-control": "no-store",
+      ...headersOf(answer, this.codec, call.requestId, this.hookHeaders),
     };
-    if (answer.header !== undefined) addAll(headers, answer.header);
-    else {
-      headers["content-type"] = answer.contentType;
-      if (answer.encoding !== undefined) headers["grpc-encoding"] = answer.encoding;
-      if (!this.codec.isFramed) headers["content-length"] = answer.bytes;
-    }
     if (this.codec.protocol === "grpc") {
       if (answer.trailer !== undefined) this.#trailer = addAll({}, answer.trailer);
       // Behind a hook there is a response of the compatibility API too, which would send its own, empty.
@@ -128,16 +121,6 @@ function onClose(this: LeanStream): void {
 
 function onWantTrailers(this: LeanStream): void {
   this[rpcKey]?.sendTrailers();
-}
-
-function addAll(target: OutgoingHttpHeaders, headers: Headers): OutgoingHttpHeaders {
-  headers.forEach((value, name) => {
-    const before = target[name];
-    // Only set-cookie comes more than once.
-    if (name === "set-cookie" && before !== undefined) target[name] = [...[before].flat().map(String), value];
-    else target[name] = value;
-  });
-  return target;
 }
 
 /** What a client's reset means (gRPC over HTTP/2, "HTTP2 Transport Mapping"). */

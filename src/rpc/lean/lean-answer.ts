@@ -1,4 +1,5 @@
 /** Answers of the lean path, in the words of each protocol. */
+import type { OutgoingHttpHeaders } from "node:http";
 import type { ConnectError } from "@connectrpc/connect";
 import { type Compression, mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
@@ -22,6 +23,39 @@ export interface LeanAnswer {
   readonly body: Uint8Array | string | undefined;
   /** Bytes that the body stands for: fewer than it has, where it is text. */
   readonly bytes: number;
+}
+
+/** Headers of Node's, by name. */
+export type HookHeaders = Readonly<Record<string, number | string | string[] | undefined>>;
+
+/** All headers of an answer. `hookHeaders`: those that hooks of Fastify's have set, which an answer's own stand above. */
+export function headersOf(
+  answer: LeanAnswer,
+  codec: Codec,
+  requestId: string,
+  hookHeaders: HookHeaders | undefined,
+): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {
+    ...hookHeaders,
+    "x-request-id": requestId,
+    // Answers depend on who asks, which a cache that sees a GET would not know.
+    "cache-control": "no-store",
+  };
+  if (answer.header !== undefined) return addAll(headers, answer.header);
+  headers["content-type"] = answer.contentType;
+  if (answer.encoding !== undefined) headers["grpc-encoding"] = answer.encoding;
+  if (!codec.isFramed) headers["content-length"] = answer.bytes;
+  return headers;
+}
+
+/** Adds headers to Node's. Only set-cookie comes more than once. */
+export function addAll(target: OutgoingHttpHeaders, headers: Headers): OutgoingHttpHeaders {
+  for (const [name, value] of headers) {
+    const before = target[name];
+    target[name] =
+      name === "set-cookie" && before !== undefined ? [...[before].flat().map(String), value] : value;
+  }
+  return target;
 }
 
 /** What handlers and interceptors have set; undefined where they touched nothing. */

@@ -13,13 +13,12 @@ import type { UnaryEntrance } from "../../listener.ts";
 import type { HandedOver } from "../stock.ts";
 import { Http1Rpc } from "./http1-rpc.ts";
 import { Http2Rpc } from "./http2-rpc.ts";
+import type { HookHeaders } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
 import type { LeanRpc, LeanShared } from "./lean-rpc.ts";
 import { createHeadReader } from "./request-head.ts";
 import { createRunningList } from "./running-list.ts";
 import { createLeanMethod } from "./unary-method.ts";
-
-type HookHeaders = Readonly<Record<string, number | string | string[] | undefined>>;
 
 export interface LeanPath extends UnaryEntrance {
   /**

@@ -7,7 +7,7 @@ import { Place } from "../admission.ts";
 import { orLate, readStatus } from "../running-rpc.ts";
 import type { HandedOver } from "../stock.ts";
 import { Body } from "./body.ts";
-import { answerError, answerJson, answerMessage, type LeanAnswer } from "./lean-answer.ts";
+import { answerError, answerJson, answerMessage, type HookHeaders, type LeanAnswer } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
 import { readMessage, textBytes } from "./request-message.ts";
 import type { RunningList, Timed } from "./running-list.ts";
@@ -35,7 +35,7 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   earlier: Timed | undefined = undefined;
   later: Timed | undefined = undefined;
   /** Of a hook that the request has passed. */
-  hookHeaders: Readonly<Record<string, number | string | string[] | undefined>> | undefined;
+  hookHeaders: HookHeaders | undefined;
   protected readonly shared: LeanShared;
   protected readonly body = new Body();
   readonly #place: Place;
@@ -61,10 +61,6 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   protected abstract handOver(call: Call): void;
   /** Why the client is gone. */
   protected abstract resetReason(): ConnectError | undefined;
-
-  get isReading(): boolean {
-    return this.#phase === reading;
-  }
 
   start(peerAddress: string): void {
     const { shared, head } = this;
@@ -129,6 +125,8 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   }
 
   take(chunk: Buffer): void {
+    // Answered already, by its deadline for example: what still comes is nobody's.
+    if (this.#phase !== reading) return;
     this.body.add(chunk);
     if (this.body.isAbove(this.shared.maxMessageBytes, this.codec)) this.passOn();
   }
@@ -274,7 +272,12 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
     clearTimeout(this.#timer);
     this.shared.unanswered.remove(this);
     this.shared.untaken.add(this, performance.now());
-    this.write(answer, this.#call);
+    try {
+      this.write(answer, this.#call);
+    } catch {
+      // A handler has set what HTTP does not take, a control character in a header for example.
+      this.destroy();
+    }
   }
 
   /** Gives the RPC to Connect's handlers, which say what is wrong with it. */
