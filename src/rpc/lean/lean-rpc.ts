@@ -34,6 +34,7 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   sinceMs = 0;
   earlier: Timed | undefined = undefined;
   later: Timed | undefined = undefined;
+  list: object | undefined = undefined;
   /** Of a hook that the request has passed. */
   hookHeaders: HookHeaders | undefined;
   protected readonly shared: LeanShared;

@@ -1,16 +1,19 @@
 /** RPCs in the order in which their time will be up, when each has the same time. */
 
-/** One that stands in a list; the fields belong to the list. */
+/** One that stands in a list, or in none; the fields belong to the list. */
 export interface Timed {
   /** Since when its time runs; on the clock of performance.now(). */
   sinceMs: number;
   earlier: Timed | undefined;
   later: Timed | undefined;
+  /** Where it stands. */
+  list: object | undefined;
 }
 
 export interface RunningList<T extends Timed> {
-  /** Puts one last. Its time runs from the given moment, no earlier than that of those before. */
+  /** Puts one last that stands in no list. Its time runs from the given moment, no earlier than that of those before. */
   add(item: T, sinceMs: number): void;
+  /** Does nothing with one that does not stand in this list. */
   remove(item: T): void;
   /** Calls back with each that is there now. */
   forEach(visit: (item: T) => void): void;
@@ -44,7 +47,8 @@ export function createRunningList<T extends Timed>(
   }
 
   function remove(item: T): void {
-    if (item.earlier === undefined && item !== first) return;
+    if (item.list !== list) return;
+    item.list = undefined;
     if (item.earlier === undefined) first = item.later as T | undefined;
     else item.earlier.later = item.later;
     if (item.later === undefined) last = item.earlier as T | undefined;
@@ -53,8 +57,9 @@ export function createRunningList<T extends Timed>(
     item.later = undefined;
   }
 
-  return {
+  const list: RunningList<T> = {
     add(item, sinceMs) {
+      item.list = list;
       item.sinceMs = sinceMs;
       item.earlier = last;
       if (last === undefined) first = item;
@@ -72,4 +77,5 @@ export function createRunningList<T extends Timed>(
       }
     },
   };
+  return list;
 }
