@@ -53,10 +53,14 @@ test("whatever a name, description, note, user agent or error message holds stay
     headers: { "content-type": "application/json", "user-agent": attack },
     body: JSON.stringify({ token: secretKey }),
   });
-  await latchkey.sql`
-    UPDATE request_logs SET error_message = ${attack}, user_agent = ${attack}, request_id = ${attack}, code = 13,
-      service = ${attack}, method = ${attack}
-    WHERE method = 'UpdateUser'`;
+  // Once it has been written.
+  await until(
+    () => latchkey.sql`
+      UPDATE request_logs SET error_message = ${attack}, user_agent = ${attack}, request_id = ${attack}, code = 13,
+        service = ${attack}, method = ${attack}
+      WHERE method = 'UpdateUser'`,
+    ({ count }) => count > 0,
+  );
   const row = await until(
     () => latchkey.asStaff.logs.listRequestLogs({ filter: { errorText: "onerror" } }),
     ({ requestLogs }) => requestLogs.length > 0,
