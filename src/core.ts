@@ -140,7 +140,9 @@ export async function createCore(
   closers.unshift(() => presence.stop());
 
   const comments = await readComments();
-  const inquiries = { ...verdicts, apiKeyHeader: config.apiKeyHeader, recorder };
+  const { decide, policy, readToken } = verdicts;
+  const { apiKeyHeader } = config;
+  const inquiries = { decide, policy, readCredential: readToken, apiKeyHeader, recorder };
   return {
     inquiries,
     verdicts,

@@ -34,6 +34,8 @@ export interface Verdicts {
   readonly decide: Decide;
   readonly policy: Policy;
   readonly readCredential: ReturnType<typeof createCredentialReader>;
+  /** The same without sessions: what a browser sends to another server than this one proves nothing here. */
+  readonly readToken: ReturnType<typeof createCredentialReader>;
   readonly authorizer: Authorizer;
   readonly streams: OpenStreams;
   readonly secrets: SessionSecrets;
@@ -71,9 +73,10 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
   });
   const decide = createDecide({ authEnabled: config.authEnabled, grants });
   const secrets = createSessionSecrets({ ...config, secretKey: options.secretKey });
+  const tokens = { ...config, secretKey: options.secretKey };
+  const readToken = createCredentialReader({ ...tokens, sessions: undefined });
   const readCredential = createCredentialReader({
-    ...config,
-    secretKey: options.secretKey,
+    ...tokens,
     sessions: config.console ? secrets : undefined,
   });
   const authorizer = createAuthorizer({ decide, policy, readCredential, apiKeyHeader: config.apiKeyHeader });
@@ -89,6 +92,7 @@ export async function createVerdicts(options: VerdictsOptions): Promise<Verdicts
     decide,
     policy,
     readCredential,
+    readToken,
     authorizer,
     streams,
     secrets,

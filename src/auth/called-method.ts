@@ -78,19 +78,25 @@ const mostNames = 10_000;
 /**
  * Creates what says under which name a call of another server is logged and
  * counted. Whoever calls through a proxy chooses the path, and each name is rows
- * of statistics that are kept for a year: strangers introduce none, and all
- * others together so many. A call whose name is not taken is logged without one.
+ * of statistics that are kept for a year: only callers with a
+ * good key introduce any, a user a quarter of so many and all together so many. A call whose name is not taken is
+ * logged without one.
  */
 export function createNameLedger(
   isKnown: (method: MethodName) => boolean,
   most: number = mostNames,
 ): (method: MethodName, verdict: Verdict) => MethodName {
   const names = new Set<string>();
+  const byUser = new Map<bigint, number>();
 
   return (method, verdict) => {
     const name = `${method.service}/${method.name}`;
     if (names.has(name) || isKnown(method)) return method;
-    if (verdict.subject === undefined || names.size >= most) return noMethod;
+    const { principal } = verdict;
+    if (principal === undefined || names.size >= most) return noMethod;
+    const ofUser = byUser.get(principal.userId) ?? 0;
+    if (ofUser >= most / 4) return noMethod;
+    byUser.set(principal.userId, ofUser + 1);
     names.add(name);
     return method;
   };

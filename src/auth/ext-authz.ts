@@ -23,6 +23,7 @@ import { createInquire, type InquiryOptions } from "./inquiry.ts";
 import { noMethod } from "./method-name.ts";
 import { requireVerifier } from "./principal.ts";
 import { isGrpcType, refusalResponse } from "./refusal-response.ts";
+import { withoutSessions } from "./session-cookie.ts";
 import { readTraceId } from "./traceparent.ts";
 import type { Verdict } from "./verdict.ts";
 
@@ -72,12 +73,13 @@ export function createExtAuthz(options: InquiryOptions): ServiceImpl<typeof Auth
       const dynamicMetadata = describe(verdict, error);
       if (error !== undefined) return { ...refuse(error, isGrpc), dynamicMetadata };
       const identity = identityHeaders(verdict.principal);
+      const cookies = cookiesOf(sent);
       return {
         status: { code: 0 },
         httpResponse: {
           case: "okResponse",
           value: {
-            headers: Object.entries(identity).map(([key, value]) => overwrite(key, value)),
+            headers: Object.entries({ ...identity, ...cookies }).map(([key, value]) => overwrite(key, value)),
             headersToRemove: headersToRemove(sent, identity, apiKeyHeader),
           },
         },
@@ -126,6 +128,13 @@ function readHeaders(
 function addressOf(source: AttributeContext_Peer | undefined): string | undefined {
   const address = source?.address?.address;
   return address?.case === "socketAddress" ? parseAddress(address.value.address) : undefined;
+}
+
+/** The cookies that go on to the server behind, where those are not as they came. */
+function cookiesOf(sent: ReadonlyMap<string, string>): { cookie?: string } {
+  const sentCookies = sent.get("cookie") ?? "";
+  const cookie = withoutSessions(sentCookies);
+  return cookie === undefined || cookie === sentCookies ? {} : { cookie };
 }
 
 /** For filters behind this one and for Envoy's own access log. */

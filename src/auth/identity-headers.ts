@@ -1,5 +1,6 @@
 /** Who calls, as headers for the server behind a proxy; and what of a request must not reach it. */
 import type { Principal } from "./principal.ts";
+import { withoutSessions } from "./session-cookie.ts";
 
 /** Every name that tells an identity begins with it: whoever finds one behind a proxy may believe it. */
 export const identityPrefix = "x-latchkey-";
@@ -32,7 +33,7 @@ export function identityHeaders(principal: Principal | undefined): Partial<Recor
 }
 
 /**
- * The headers of a request that must not reach the server behind: the token, and
+ * The headers of a request that must not reach the server behind: the token or session, and
  * what the sender made to look like an identity. Some servers (CGI, WSGI) take
  * `_` for `-`, so that is looked through too.
  */
@@ -45,6 +46,8 @@ export function headersToRemove(
   for (const [name, value] of sent) {
     const plain = name.toLowerCase().replaceAll("_", "-");
     if (plain === apiKeyHeader || (plain === "authorization" && /(^|,)\s*bearer(\s|$)/i.test(value))) {
+      remove.push(name);
+    } else if (plain === "cookie" && withoutSessions(value) === undefined) {
       remove.push(name);
     } else if (plain.startsWith(identityPrefix) && !(name in identity)) {
       remove.push(name);

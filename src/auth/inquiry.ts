@@ -14,6 +14,7 @@ export const verifyMethod: MethodName = { service: "latchkey.v1.ApiKeyService", 
 export interface InquiryOptions {
   decide: Decide;
   policy: Policy;
+  /** Without sessions: a browser's cookie belongs to this server's own pages. */
   readCredential: (header: ReadHeader) => Credential;
   recorder: CallRecorder;
   /** Lower case. */

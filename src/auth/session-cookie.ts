@@ -31,6 +31,15 @@ export function readSessionCookie(header: ReadHeader): SessionCookie | undefined
   return { value: values.length === 1 ? values[0] : undefined, isSameOrigin: sameOrigin };
 }
 
+/** A `cookie` header without sessions, which are for nobody but this server; undefined: nothing is left of it. */
+export function withoutSessions(cookie: string): string | undefined {
+  const others = cookie
+    .split(";")
+    .map((pair) => pair.trim())
+    .filter((pair) => !/^(?:__Host-)?latchkey_session=/.test(pair));
+  return others.length > 0 ? others.join("; ") : undefined;
+}
+
 /**
  * Whether the browser says that a page of this very origin sent the request. By
  * Fetch Metadata, which no page can set; a browser that does not tell, being old or

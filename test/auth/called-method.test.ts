@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { calledMethod, createNameLedger } from "../../src/auth/called-method.ts";
 import type { MethodName } from "../../src/auth/method-name.ts";
-import type { Verdict } from "../../src/auth/verdict.ts";
+import type { DenialReason, Verdict } from "../../src/auth/verdict.ts";
 
 function called(target: string, named: { service?: string; method?: string; verb?: string } = {}): string {
   const { service = "", method = "", verb = "POST" } = named;
@@ -108,24 +108,37 @@ for (const [named, expected] of [
   });
 }
 
-const verdictOf = (userId: bigint | undefined): Verdict => ({
-  denial: undefined,
-  principal: undefined,
+const verdictOf = (userId: bigint | undefined, denial?: DenialReason): Verdict => ({
+  denial,
+  principal:
+    userId === undefined || denial === "REVOKED"
+      ? undefined
+      : {
+          ...{ userId, username: "u", isStaff: false, credentialKind: "api_key" },
+          ...{ apiKeyId: undefined, canVerify: false },
+        },
   subject: userId === undefined ? undefined : { userId, apiKeyId: undefined },
-  credentialKind: "none",
+  credentialKind: userId === undefined ? "none" : "api_key",
 });
 const method = (name: string): MethodName => ({ service: "a.B", name });
 
-test("a stranger introduces no name into the log; who is known does", () => {
+test("only callers with a good key introduce a name into the log; then it is there for all", () => {
   const logged = createNameLedger(({ name }) => name === "Mounted");
   assert.deepEqual(logged(method("Made"), verdictOf(undefined)), { service: "", name: "" });
+  assert.deepEqual(logged(method("Made"), verdictOf(1n, "REVOKED")), { service: "", name: "" });
+  assert.deepEqual(logged(method("Denied"), verdictOf(1n, "METHOD_NOT_ALLOWED")), method("Denied"));
   assert.deepEqual(logged(method("Mounted"), verdictOf(undefined)), method("Mounted"));
   assert.deepEqual(logged(method("Get"), verdictOf(1n)), method("Get"));
   assert.deepEqual(logged(method("Get"), verdictOf(undefined)), method("Get"));
 });
 
-test("all together introduce no more names than a bound", () => {
-  const logged = createNameLedger(() => false, 2);
-  const names = ["A", "B", "C", "A", "C"].map((name) => logged(method(name), verdictOf(1n)).name);
-  assert.deepEqual(names, ["A", "B", "", "A", ""]);
+test("a user introduces no more names than a quarter of the bound, and all together no more than that", () => {
+  const logged = createNameLedger(() => false, 8);
+  const of = (user: bigint, names: string[]) =>
+    names.map((name) => logged(method(name), verdictOf(user)).name);
+  assert.deepEqual(of(1n, ["A", "B", "C", "A", "C"]), ["A", "B", "", "A", ""]);
+  assert.deepEqual(of(2n, ["A", "C", "D", "E"]), ["A", "C", "D", ""]);
+  assert.deepEqual(of(3n, ["F", "G"]), ["F", "G"]);
+  assert.deepEqual(of(4n, ["H", "I"]), ["H", "I"]);
+  assert.deepEqual(of(5n, ["J", "A"]), ["", "A"]);
 });

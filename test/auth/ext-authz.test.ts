@@ -15,6 +15,7 @@ import { HeaderValueOption_HeaderAppendAction as HeaderAppendAction } from "../.
 import type { AttributeContextSchema } from "../../src/gen/envoy/service/auth/v3/attribute_context_pb.js";
 import { Authorization, type CheckResponse } from "../../src/gen/envoy/service/auth/v3/external_auth_pb.js";
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { signedIn } from "../console/browser.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { connectTransport, startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
@@ -141,6 +142,29 @@ test("a good key is let in: its identity goes on, its token and what was forged 
     is_staff: false,
     api_key_id: ada.id,
   });
+});
+
+test("a session of the console is no credential here, and goes on to no server behind", async () => {
+  const browser = await signedIn(world.latchkey.url, ada.token);
+  const session = browser.cookie ?? "";
+  assert.match(session, /^latchkey_session=/);
+  // The page is the service's own: that is what the browser speaks of.
+  const sent = { "sec-fetch-site": "same-origin" };
+  const reason = denied(await check({ headers: { ...sent, cookie: session } }));
+  assert.equal(reason.status, 401);
+  const answer = await check({ headers: { ...sent, "x-api-key": ada.token, cookie: session } });
+  assert.deepEqual(allowed(answer).removed, ["cookie", "x-api-key"]);
+  const among = {
+    raw: [
+      ["x-api-key", ada.token],
+      ["cookie", "theme=dark"],
+      ["cookie", session],
+    ],
+  };
+  const passed = allowed(await check(among as Asked));
+  assert.deepEqual([passed.headers.cookie, passed.removed], ["theme=dark", ["x-api-key"]]);
+  const others = allowed(await check({ headers: { "x-api-key": ada.token, cookie: "theme=dark; a=b" } }));
+  assert.deepEqual([others.headers.cookie, others.removed], [undefined, ["x-api-key"]]);
 });
 
 test("a token that came as Bearer is removed too, and so is one of two", async () => {

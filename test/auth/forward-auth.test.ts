@@ -8,6 +8,7 @@ import { mountForwardAuth } from "../../src/auth/forward-auth.ts";
 import { createPolicy } from "../../src/auth/policy.ts";
 import { createToken } from "../../src/auth/token.ts";
 import type { Decide, Verdict } from "../../src/auth/verdict.ts";
+import { signedIn } from "../console/browser.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
@@ -84,6 +85,30 @@ test("it is not there unless its path is set", async (t) => {
   const server = await startServer({ databaseUrl: world.latchkey.databaseUrl });
   t.after(() => server.close());
   assert.equal((await nginx({ token: ada.token }, server.url)).status, 404);
+});
+
+test("a session of the console is no credential here", async () => {
+  const browser = await signedIn(world.latchkey.url, ada.token);
+  const answer = await nginx({
+    more: [
+      ["cookie", browser.cookie],
+      ["sec-fetch-site", "same-origin"],
+    ],
+  });
+  assert.equal(answer.status, 401);
+  assert.equal(answer.headers["x-latchkey-reason"], "MISSING");
+});
+
+test("a caller who sends the proxy's own line of x-forwarded-for does not move where it came from", async () => {
+  const from = (first: string, ...others: string[]) =>
+    nginx({
+      token: payer.token,
+      from: first,
+      more: others.map((line) => ["x-forwarded-for", line]),
+    });
+  assert.equal((await from("203.0.113.9")).status, 200);
+  assert.equal((await from("203.0.113.9", "198.51.100.7")).status, 403);
+  assert.equal((await from("198.51.100.7", "203.0.113.9", "198.51.100.7")).status, 403);
 });
 
 test("a good key is let in, with its identity", async () => {
