@@ -1,4 +1,6 @@
 /** Mounts services: where an RPC enters, and which path it takes to its handler. */
+import type { ServerResponse } from "node:http";
+import type { Http2ServerResponse } from "node:http2";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   type ConnectRouter,
@@ -138,6 +140,8 @@ export function mountRpcs(app: FastifyInstance, options: MountOptions): MountedR
     for (const handler of router.handlers) {
       scope.all(handler.requestPath, (req, reply) => {
         reply.hijack();
+        // Its client left while hooks ran: nothing is begun that nobody would hear the end of.
+        if (isGone(reply.raw)) return;
         const serve = () =>
           stock(handler, req, reply, lean.passedOn(req.raw)).catch((error: unknown) => {
             // Only what happens while writing ends here: the client is gone, or nearly always so.
@@ -193,4 +197,8 @@ function checkMountedOnce(handlers: readonly UniversalHandler[]): void {
     if (paths.has(requestPath)) throw new Error(`the method ${requestPath.slice(1)} is mounted twice`);
     paths.add(requestPath);
   }
+}
+
+function isGone(res: ServerResponse | Http2ServerResponse): boolean {
+  return "stream" in res ? res.stream.destroyed || res.stream.closed : res.destroyed;
 }

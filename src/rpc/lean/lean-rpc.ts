@@ -327,6 +327,7 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   /** The client took too long to take the answer. */
   giveUp(): void {
     this.destroy();
+    this.closed();
   }
 }
 
