@@ -12,6 +12,7 @@ import { beginCall, type Call, type CallRecorder, callKey, endCall } from "../au
 import { methodName } from "../auth/method-name.ts";
 import { abortError, iterateUntilAborted } from "../auth/until-aborted.ts";
 import type { Place } from "./admission.ts";
+import { gather } from "./pieces.ts";
 
 const runningKey: ContextKey<RunningRpc | undefined> = createContextKey<RunningRpc | undefined>(undefined, {
   description: "latchkey running rpc",
@@ -70,15 +71,28 @@ export class RunningRpc {
   }
 
   /** The request's body, counted, and cut off when the RPC ends or its deadline passes. */
-  async *incoming(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-    const signal = this.#context?.signal;
+  async *incoming(
+    body: AsyncIterable<Uint8Array>,
+    maxMessageBytes: number,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const context = this.#context;
+    const signal = context?.signal;
+    // The one message of a unary Connect call is its body.
+    const isFramed = context?.protocolName !== "connect" || context.method.methodKind !== "unary";
     try {
-      for await (const chunk of signal === undefined ? body : iterateUntilAborted(body, signal)) {
-        this.requestBytes += chunk.byteLength;
-        yield chunk;
-      }
+      yield* gather(this.#counted(signal === undefined ? body : iterateUntilAborted(body, signal)), {
+        isFramed,
+        maxMessageBytes,
+      });
     } catch (error) {
       throw signal?.aborted ? abortError(signal) : error;
+    }
+  }
+
+  async *#counted(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const chunk of body) {
+      this.requestBytes += chunk.byteLength;
+      yield chunk;
     }
   }
 

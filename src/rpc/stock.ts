@@ -26,6 +26,8 @@ export interface StockOptions {
   recorder: CallRecorder;
   admission: Admission;
   peerAddress: PeerAddress;
+  /** Bytes of one message. */
+  maxMessageBytes: number;
   /** Milliseconds that a unary RPC may take, and its client to take the answer; 0: no limit of the server's own. */
   maxUnaryMs: number;
   /** Whether a service is answered however many RPCs run. */
@@ -80,7 +82,7 @@ export function createStock(options: StockOptions): ServeStock {
       const body = request.body as AsyncIterable<Uint8Array>;
       const response = await handler({
         ...request,
-        body: rpc.incoming(isText ? decodeTextChunks(body) : body),
+        body: rpc.incoming(isText ? decodeTextChunks(body) : body, options.maxMessageBytes),
         signal: deadline.link(request.signal),
       });
       const refuse = () => refusalResponse(handler, request, cannotCount());

@@ -3,7 +3,17 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { callHeaders, closed, flag, frame, frameType, headerBlock, openSocket, preface } from "./frames.ts";
+import {
+  callHeaders,
+  closed,
+  flag,
+  frame,
+  frameType,
+  headerBlock,
+  openSocket,
+  preface,
+  writeMany,
+} from "./frames.ts";
 import { socketsAllowed, startTarget, type Target } from "./target.ts";
 
 let target: Target;
@@ -158,5 +168,26 @@ test("messages that inflate to 256 MiB are refused over gRPC once they pass what
     );
   });
 });
+
+for (const [name, contentType, head] of [
+  ["Connect", "application/json", "{"],
+  ["gRPC-Web", "application/grpc-web+json", "\0\0\x20\0\0{"],
+] as const) {
+  test(`bodies in more than a million pieces of a byte cost what they hold, not what pieces cost, over ${name}`, async (t) => {
+    const own = await startTarget({ LATCHKEY_MAX_UNARY_MS: "90000" });
+    const piece = "1\r\n \r\n";
+    await own.attack(t, `3,000,000 pieces of two bodies, ${name}`, 150, async () => {
+      await Promise.all(
+        [0, 1].map(async () => {
+          const socket = openSocket(own.port);
+          socket.write(`${requestHead(contentType, "chunked")}${head.length.toString(16)}\r\n${head}\r\n`);
+          await writeMany(socket, Buffer.from(piece.repeat(5000)), 300);
+          socket.destroy();
+        }),
+      );
+    });
+    await own.stop(t);
+  });
+}
 
 test("after all of it nothing runs any more: the server stops by itself", (t) => target.stop(t));

@@ -1,17 +1,11 @@
 /** A request's body as it comes in. */
+import { Pieces } from "../pieces.ts";
 import type { Codec } from "./codec.ts";
 import { announced, frameHeadBytes } from "./request-message.ts";
 
-export class Body {
-  readonly chunks: Buffer[] = [];
-  bytes = 0;
+export class Body extends Pieces {
   /** It has come to its end, and nothing of it is missing. */
   isWhole = false;
-
-  add(chunk: Buffer): void {
-    this.chunks.push(chunk);
-    this.bytes += chunk.byteLength;
-  }
 
   /** Whether more has come, or is announced, than a message of so many bytes takes. */
   isAbove(maxMessageBytes: number, codec: Codec): boolean {
@@ -22,10 +16,5 @@ export class Body {
     const [first] = this.chunks;
     if (first === undefined) return false;
     return this.bytes > most || (first.byteLength >= frameHeadBytes && announced(first) > maxMessageBytes);
-  }
-
-  whole(): Uint8Array {
-    const [first] = this.chunks;
-    return first !== undefined && this.chunks.length === 1 ? first : Buffer.concat(this.chunks);
   }
 }

@@ -51,11 +51,21 @@ export function announced(frame: Uint8Array): number {
 /** The bytes that so much base64 stands for, whose parts may each have padding of their own. */
 export function textBytes(body: Uint8Array): number {
   // Each part that was encoded by itself has padding of its own.
-  const padding = body.reduce((count, byte) => count + Number(byte === equalsSign), 0);
-  return Math.max(0, Math.floor(body.byteLength * 0.75) - padding);
+  return Math.max(0, Math.floor(body.byteLength * 0.75) - countPadding(body));
 }
 
+function countPadding(body: Uint8Array): number {
+  let padding = 0;
+  for (let i = 0; i < body.byteLength; i++) if (body[i] === equalsSign) padding++;
+  return padding;
+}
+
+/** A message, its trailers and what a client may put between them have padding each. */
+const mostPadding = 32;
+
 function fromText(body: Uint8Array): Uint8Array | undefined {
+  // Of so many parts that decoding them takes long: Connect's path does it bit by bit.
+  if (countPadding(body) > mostPadding) return undefined;
   try {
     return decodeText(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("latin1"));
   } catch {
