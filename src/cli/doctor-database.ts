@@ -21,7 +21,7 @@ export async function checkDatabase(config: Config): Promise<Finding[]> {
       : await checkServer(config, config.databaseUrl);
   } catch (error) {
     // It says what to do, where that is known.
-    const found = explain(error, () => config);
+    const found = explain(error, config);
     const isPooler = /unsupported startup parameter/.test(found) && config.listenDatabaseUrl === undefined;
     return [wrong(what, found, isPooler ? pastPooler : "start it or mend the setting, then ask again")];
   }

@@ -61,7 +61,7 @@ export async function run(
     await createProgram(cli).parseAsync(withDefault(args), { from: "user" });
   } catch (error) {
     if (error instanceof HelpShown) return;
-    const { message, exitCode } = await describe(error, cli);
+    const { message, exitCode } = await describe(error);
     cli.terminal.note(`latchkey: ${redact(message)}`);
     // At once: what a server that could not start has opened may keep the process.
     process.exit(exitCode);
@@ -88,9 +88,9 @@ function redact(message: string): string {
   return message.replaceAll(tokens, (token) => `${token.slice(0, -38)}[redacted]`);
 }
 
-async function describe(error: unknown, { serverEnv }: Cli): Promise<{ message: string; exitCode: number }> {
+async function describe(error: unknown): Promise<{ message: string; exitCode: number }> {
   if (error instanceof UsageError) return { message: error.message, exitCode: exitCodes.usage };
   if (error instanceof Failure) return error;
-  const [{ explain }, { readConfig }] = await Promise.all([import("./explain.ts"), import("../config.ts")]);
-  return { message: explain(error, () => readConfig(serverEnv)), exitCode: exitCodes.failed };
+  const { explain } = await import("./explain.ts");
+  return { message: explain(error), exitCode: exitCodes.failed };
 }

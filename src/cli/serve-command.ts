@@ -5,6 +5,7 @@ import { type Command, Option } from "commander";
 import { ConfigError, parseNamed, readConfig, type Setting, settings } from "../config.ts";
 import { type SettingHelp, settingHelp } from "../config-help.ts";
 import { type Cli, createCommand, usageError } from "./command.ts";
+import { withSettings } from "./with-settings.ts";
 
 type Flags = Readonly<Record<string, string | true | undefined>>;
 
@@ -24,10 +25,12 @@ export function serveCommand(cli: Cli): Command {
       if (config.production) throw usageError(command, "--watch is for development: NODE_ENV is production");
       return watchAndServe(env);
     }
-    const { serve } = await import("./serve.ts");
-    if (config.workers === 1) return serve(config);
-    const { serveWithWorkers } = await import("./workers.ts");
-    return serveWithWorkers(config);
+    return withSettings(config, async () => {
+      const { serve } = await import("./serve.ts");
+      if (config.workers === 1) return serve(config);
+      const { serveWithWorkers } = await import("./workers.ts");
+      return serveWithWorkers(config);
+    });
   });
 }
 

@@ -19,7 +19,7 @@ import { type MetricsPort, openMetricsPort } from "../metrics-port.ts";
 import { banner } from "./banner.ts";
 import { type Connections, createConnections } from "./connections.ts";
 import { onProgress, stopOnce } from "./serve.ts";
-import type { FromWorker, ToWorker } from "./worker-messages.ts";
+import type { Found, FromWorker, ToWorker } from "./worker-messages.ts";
 import { createWorkerMetrics } from "./worker-metrics.ts";
 
 /** Between the ends of a worker and its next start, when it ends again and again: doubled from the one to the other. */
@@ -93,7 +93,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
   const places = new Map<ChildProcess, number>();
   const metrics = createWorkerMetrics(places);
   let metricsPort: MetricsPort | undefined;
-  let workerConfig = config;
+  let found: Found = config;
   let stopping = false;
   let started = false;
 
@@ -128,7 +128,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
     });
     running.set(worker, ended);
     places.set(worker, place);
-    tell(worker, { kind: "start", config: workerConfig });
+    tell(worker, { kind: "start", config, found });
 
     // Not by "disconnect", which never comes while a socket is on its way. And not at once: what it said
     // last may be unread until the event loop has been round.
@@ -162,7 +162,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
   return {
     log,
     async start(secretKey) {
-      workerConfig = { ...config, secretKey, databaseUrl: urlOf(opened.address) };
+      found = { secretKey, databaseUrl: urlOf(opened.address) };
       const all = Array.from(
         { length: config.workers },
         (_, place) => new Promise<void>((onReady, onFailed) => startOne(place, 0, onReady, onFailed)),
