@@ -59,17 +59,19 @@ export function withApiKey(source: TokenSource, options: WithApiKeyOptions = {})
 
 /**
  * Why a call was refused, as it is told to callers. INVALID_API_KEY stands for a malformed and for an
- * unknown one. A newer server may send others.
+ * unknown one, INVALID_SESSION for the same of a session. A newer server may send others.
  */
 export type DenialReason =
   | "MISSING"
   | "INVALID_API_KEY"
+  | "INVALID_SESSION"
   | "REVOKED"
   | "EXPIRED"
   | "USER_DISABLED"
   | "STAFF_REQUIRED"
   | "METHOD_NOT_ALLOWED"
   | "ADDRESS_NOT_ALLOWED"
+  | "CROSS_SITE"
   | "UNAVAILABLE"
   | (string & {});
 
