@@ -110,7 +110,7 @@ function openTransport(target: Target, options: CallOptions): { transport: Trans
   };
   const settings = {
     baseUrl: target.server,
-    interceptors: [identify(target.token), addHeaders],
+    interceptors: [...identify(target.token), addHeaders],
     sessionManager,
   };
   const transport =

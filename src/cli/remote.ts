@@ -3,6 +3,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import { type Client, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { type Command, Option } from "commander";
+import { withApiKey } from "../client.ts";
 import { type Cli, createCommand, usageError } from "./command.ts";
 import { describeCallFailure, exitCodes, Failure } from "./failure.ts";
 import { findTarget, type RemoteOptions, type Target } from "./target.ts";
@@ -65,7 +66,7 @@ export function openRemote({ terminal }: Cli, target: Target, timeoutMs = 30_000
   const transport = createConnectTransport({
     baseUrl: target.server,
     httpVersion: "1.1",
-    interceptors: [identify(target.token)],
+    interceptors: identify(target.token),
     defaultTimeoutMs: timeoutMs,
     nodeOptions: { ...(target.ca && { ca: target.ca }) },
   });
@@ -82,10 +83,12 @@ export function openRemote({ terminal }: Cli, target: Target, timeoutMs = 30_000
 }
 
 /** Says what calls, and sends the token. As a bearer: what the server names the other header, its clients need not know. */
-export function identify(token: string | undefined): Interceptor {
-  return (next) => (request) => {
+export function identify(token: string | undefined): Interceptor[] {
+  const nameUserAgent: Interceptor = (next) => (request) => {
     request.header.set("user-agent", `latchkey/${packageVersion()}`);
-    if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
     return next(request);
   };
+  if (token === undefined) return [nameUserAgent];
+  // Whether it may go in cleartext was decided as the target was found.
+  return [nameUserAgent, withApiKey(token, { header: "authorization", allowCleartext: true })];
 }

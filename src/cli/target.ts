@@ -1,5 +1,6 @@
 /** Which server a command talks to, and with which token. */
 import { readFile } from "node:fs/promises";
+import { isPrivateUrl } from "../private-url.ts";
 import type { Cli } from "./command.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { defaultProfile, type Profile, readProfile } from "./profile.ts";
@@ -67,16 +68,10 @@ export function readServerUrl(text: string): string {
 
 /** Refuses to let a token be read on the way. */
 export function refuseCleartext(server: string): void {
-  const { protocol, hostname } = new URL(server);
-  if (protocol === "https:" || isLoopback(hostname)) return;
+  if (isPrivateUrl(new URL(server))) return;
   throw new Failure(
     `the token would go to ${server} in cleartext, for anyone on the way to read: use https, or give --allow-cleartext where the way is safe`,
   );
-}
-
-function isLoopback(hostname: string): boolean {
-  // The URL parser has written 127.1 and 0x7f000001 as 127.0.0.1 by now.
-  return hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
 }
 
 /** Checks what is to be a token. What it holds is never repeated. */
