@@ -5,9 +5,9 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { createSecureContext } from "node:tls";
 import { type Config, readConfig } from "../config.ts";
+import { packageVersion } from "../version.ts";
 import type { Cli } from "./command.ts";
 import { type Finding, ok, warning, wrong } from "./finding.ts";
-import { packageVersion } from "./version.ts";
 
 const oldestNode = [22, 18] as const;
 const dayMs = 86_400_000;
@@ -26,7 +26,7 @@ export function checkSettings({ serverEnv }: Cli): { config: Config | undefined;
 
 export function checkVersions(): Finding {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-  const found = `Latchkey ${packageVersion()}, Node ${process.version}`;
+  const found = `Latchkey ${packageVersion}, Node ${process.version}`;
   const isOld = major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1]);
   if (!isOld) return ok("versions", found);
   return wrong("versions", found, `Latchkey needs Node ${oldestNode.join(".")} or newer`);

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { isToken } from "../auth/token.ts";
 import { readClientEnvironment } from "../config-client.ts";
+import { packageVersion } from "../version.ts";
 import { auditCommand } from "./audit.ts";
 import { bootstrapCommand } from "./bootstrap-command.ts";
 import { callCommand } from "./call.ts";
@@ -18,7 +19,6 @@ import { statsCommand } from "./stats.ts";
 import { createTerminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 import { usersCommands } from "./users.ts";
-import { packageVersion } from "./version.ts";
 
 const after = `
 Without a command it serves. serve, bootstrap and doctor look after the server of this machine; the others talk to a
@@ -34,7 +34,7 @@ Examples:
 export function createProgram(cli: Cli): Command {
   const program = createCommand("latchkey", "API keys for gRPC and Connect services.")
     .usage("[COMMAND]")
-    .version(packageVersion(), "-V, --version", "say which version this is")
+    .version(packageVersion, "-V, --version", "say which version this is")
     .helpCommand("help [command]", "say how a command is used")
     .addHelpText("after", after);
   const groups: readonly (readonly [string, readonly Command[]])[] = [

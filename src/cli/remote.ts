@@ -4,11 +4,11 @@ import { type Client, ConnectError, createClient, type Interceptor } from "@conn
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { type Command, Option } from "commander";
 import { withApiKey } from "../client.ts";
+import { packageVersion } from "../version.ts";
 import { type Cli, createCommand, usageError } from "./command.ts";
 import { describeCallFailure, exitCodes, Failure } from "./failure.ts";
 import { findTarget, type RemoteOptions, type Target } from "./target.ts";
 import { parseDuration } from "./times.ts";
-import { packageVersion } from "./version.ts";
 
 export interface Remote {
   readonly target: Target;
@@ -85,7 +85,7 @@ export function openRemote({ terminal }: Cli, target: Target, timeoutMs = 30_000
 /** Says what calls, and sends the token. As a bearer: what the server names the other header, its clients need not know. */
 export function identify(token: string | undefined): Interceptor[] {
   const nameUserAgent: Interceptor = (next) => (request) => {
-    request.header.set("user-agent", `latchkey/${packageVersion()}`);
+    request.header.set("user-agent", `latchkey/${packageVersion}`);
     return next(request);
   };
   if (token === undefined) return [nameUserAgent];
