@@ -6,7 +6,7 @@ import { v7 as uuidv7 } from "uuid";
 import type { CallRecorder } from "./auth/call.ts";
 import type { InquiryOptions } from "./auth/inquiry.ts";
 import type { MethodName } from "./auth/method-name.ts";
-import { developmentSecretKey } from "./auth/secret-key.ts";
+import { acceptedSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, showSettings } from "./config.ts";
 import { database } from "./db/client.ts";
@@ -53,10 +53,7 @@ export async function readyDatabase(
   const opened = await openDatabase({ ...config, sql, ...(onProgress && { onProgress }) });
   closers.unshift(() => opened.close());
   await migrate(opened.listenAddress);
-  const secretKey = config.acceptSecretKey
-    ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
-    : undefined;
-  return { ...opened, secretKey };
+  return { ...opened, secretKey: await acceptedSecretKey(config) };
 }
 
 export interface Core {

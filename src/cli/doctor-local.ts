@@ -2,8 +2,8 @@
 import { X509Certificate } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:net";
-import { join } from "node:path";
 import { createSecureContext } from "node:tls";
+import { secretKeyFile } from "../auth/secret-key.ts";
 import { type Config, readConfig } from "../config.ts";
 import { packageVersion } from "../version.ts";
 import type { Cli } from "./command.ts";
@@ -58,7 +58,7 @@ export async function checkTls({ tlsCert, tlsKey }: Config): Promise<Finding[]> 
 
 /** The development secret key's file; nothing where there is none. */
 export async function checkSecretKeyFile({ dataDir, acceptSecretKey }: Config): Promise<Finding[]> {
-  const file = join(dataDir, "secret-key");
+  const file = secretKeyFile(dataDir);
   try {
     const { mode } = await stat(file);
     if (process.platform === "win32" || (mode & 0o077) === 0) return [];

@@ -9,7 +9,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import type { AddressInfo } from "node:net";
 import { extname } from "node:path";
 import type { Logger } from "pino";
-import { developmentSecretKey } from "../auth/secret-key.ts";
+import { acceptedSecretKey } from "../auth/secret-key.ts";
 import type { Config } from "../config.ts";
 import { urlOf } from "../db/address.ts";
 import { migrate } from "../db/migrate.ts";
@@ -56,9 +56,7 @@ export async function serveWithWorkers(config: Config): Promise<void> {
   try {
     // Here, so that its failure is told once; the workers find nothing left to do.
     await migrate(opened.listenAddress);
-    const secretKey = config.acceptSecretKey
-      ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
-      : undefined;
+    const secretKey = await acceptedSecretKey(config);
     await workers.start(secretKey);
     const metrics = await workers.listenForMetrics();
     const address = await workers.listen();
