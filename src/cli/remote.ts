@@ -23,7 +23,7 @@ export interface Remote {
 export function createRemoteCommand(name: string, description: string, examples: readonly string[]): Command {
   const command = createCommand(name, description, examples);
   // First, so that what is the command's own stands above the connection.
-  command.addOption(new Option("--token <token>").hideHelp());
+  takeNoToken(command);
   const group = "Connection:";
   const options = [
     new Option("--server <url>", "server to talk to (default: the profile's, else http://127.0.0.1:50051)"),
@@ -31,15 +31,26 @@ export function createRemoteCommand(name: string, description: string, examples:
     new Option("--profile <name>", "use this login (default: default)"),
     new Option("--ca-file <file>", "PEM file of certificates to trust beside the system's"),
     new Option("--allow-cleartext", "send the token over http to another host than this one"),
-    new Option("--timeout <duration>", "wait this long for an answer (default: 30s)").argParser(
-      parseDuration,
-    ),
+    timeoutOption(),
   ];
   for (const option of options) command.addOption(option.helpGroup(group));
+  return command;
+}
+
+/** How long a command waits for an answer. */
+export const defaultTimeoutMs = 30_000;
+
+export function timeoutOption(): Option {
+  const description = `wait this long for an answer (default: ${defaultTimeoutMs / 1000}s)`;
+  return new Option("--timeout <duration>", description).argParser(parseDuration);
+}
+
+/** Has a command say, where a token is given as an argument, what to do instead. */
+export function takeNoToken(command: Command): void {
+  command.addOption(new Option("--token <token>").hideHelp());
   command.hook("preAction", () => {
     if (command.getOptionValue("token") !== undefined) throw usageError(command, tokenAsArgument);
   });
-  return command;
 }
 
 /** Why a token that was given as an argument is refused. */
@@ -61,7 +72,7 @@ export async function connectRemote(cli: Cli, options: RemoteOptions): Promise<R
 }
 
 /** Reaches a server. */
-export function openRemote({ terminal }: Cli, target: Target, timeoutMs = 30_000): Remote {
+export function openRemote({ terminal }: Cli, target: Target, timeoutMs = defaultTimeoutMs): Remote {
   // HTTP/1.1 passes every proxy, and none of these calls needs more.
   const transport = createConnectTransport({
     baseUrl: target.server,
