@@ -6,6 +6,7 @@ import { createSecureContext } from "node:tls";
 import { secretKeyFile } from "../auth/secret-key.ts";
 import { type Config, readConfig } from "../config.ts";
 import { packageVersion } from "../version.ts";
+import { authorityOf } from "./authority.ts";
 import type { Cli } from "./command.ts";
 import { type Finding, ok, warning, wrong } from "./finding.ts";
 
@@ -78,8 +79,7 @@ export async function checkPort(
   const code = await listenCode(host, port);
   if (code === undefined) return ok(what, port === 0 ? "a free one is taken" : `${host}:${port} is free`);
   if (code === "EADDRINUSE") {
-    const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
-    const authority = reachable.includes(":") ? `[${reachable}]:${port}` : `${reachable}:${port}`;
+    const authority = authorityOf({ address: host, port });
     const scheme = config.tlsCert === undefined ? "http" : "https";
     if (await isLatchkey(`${scheme}://${authority}`)) return ok(what, `a server answers at ${host}:${port}`);
     const advice = "stop what uses it, or set PORT to another";
