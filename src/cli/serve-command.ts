@@ -39,14 +39,14 @@ const helpOf = ({ field }: Setting): SettingHelp => settingHelp[field];
 const nameOf = ({ env }: Setting) => env.replace("LATCHKEY_", "").toLowerCase().replaceAll("_", "-");
 
 function flagOf(setting: Setting): Option {
-  const { value, text, secret } = helpOf(setting);
+  const { value, text } = helpOf(setting);
   const shown = setting.fallback(false);
   const fallback = shown === undefined || String(shown) === "" ? "" : `; default ${shown}`;
   const flag = new Option(
     `--${nameOf(setting)} ${value === undefined ? "[boolean]" : `<${value}>`}`,
     `${text} (${setting.env}${fallback})`,
   );
-  return secret ? flag.hideHelp() : flag;
+  return setting.secret === "whole" ? flag.hideHelp() : flag;
 }
 
 /** The environment that flags stand for. */
@@ -58,7 +58,7 @@ function readFlags(command: Command, flags: Flags): Record<string, string> {
     if (given === undefined) continue;
     const value = given === true ? "true" : given;
     const flag = `--${nameOf(setting)}`;
-    if (helpOf(setting).secret || /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/.test(value)) {
+    if (holdsSecret(setting, value)) {
       throw usageError(
         command,
         `${flag} with a secret is not taken: other users of this machine could read it. Set ${setting.env} in the environment`,
@@ -72,6 +72,10 @@ function readFlags(command: Command, flags: Flags): Record<string, string> {
     env[setting.env] = value;
   }
   return env;
+}
+
+function holdsSecret({ secret }: Setting, value: string): boolean {
+  return secret === "whole" || (secret === "password" && /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/.test(value));
 }
 
 /** Runs the server in a process that Node starts again when a file of the program changes. */
