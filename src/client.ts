@@ -6,6 +6,7 @@
  */
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { isPrivateUrl } from "./private-url.ts";
 
 /**
  * Where the token comes from: itself, a file that holds nothing else, or a function that is asked
@@ -47,7 +48,7 @@ export function withApiKey(source: TokenSource, options: WithApiKeyOptions = {})
     if (req.header.has(header)) return next(req);
     const token = await read();
     if (token === undefined) return next(req);
-    if (!allowCleartext && !isPrivate(req.url)) {
+    if (!allowCleartext && !isPrivateUrl(parse(req.url))) {
       throw cannotSend(
         `the API key is not sent to ${hostOf(req.url)} over plain HTTP: use https, or allowCleartext where the network is trusted`,
       );
@@ -59,17 +60,19 @@ export function withApiKey(source: TokenSource, options: WithApiKeyOptions = {})
 
 /**
  * Why a call was refused, as it is told to callers. INVALID_API_KEY stands for a malformed and for an
- * unknown one. A newer server may send others.
+ * unknown one, INVALID_SESSION for the same of a session. A newer server may send others.
  */
 export type DenialReason =
   | "MISSING"
   | "INVALID_API_KEY"
+  | "INVALID_SESSION"
   | "REVOKED"
   | "EXPIRED"
   | "USER_DISABLED"
   | "STAFF_REQUIRED"
   | "METHOD_NOT_ALLOWED"
   | "ADDRESS_NOT_ALLOWED"
+  | "CROSS_SITE"
   | "UNAVAILABLE"
   | (string & {});
 
@@ -149,13 +152,6 @@ function isToken(value: unknown): value is string {
 
 function cannotSend(message: string): ConnectError {
   return new ConnectError(message, Code.FailedPrecondition);
-}
-
-/** Whether nobody on the way can read what is sent: over TLS, or within this machine. */
-function isPrivate(url: string): boolean {
-  const { protocol, hostname } = parse(url);
-  // What `localhost` means is settled (RFC 6761, section 6.3); so are both loopback ranges (RFC 1122, RFC 4291).
-  return protocol === "https:" || /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
 }
 
 function hostOf(url: string): string {

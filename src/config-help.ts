@@ -5,8 +5,6 @@ export interface SettingHelp {
   /** What stands for the value; undefined: true or false, true when the flag stands alone. */
   readonly value?: string;
   readonly text: string;
-  /** Taken from the environment alone: an argument is seen by every user of the machine. */
-  readonly secret?: true;
 }
 
 /** By field. */
@@ -22,7 +20,7 @@ export const settingHelp: Readonly<Record<Exclude<keyof Config, "production">, S
   apiKeyHeader: { value: "name", text: "header that carries the token" },
   tokenPrefix: { value: "prefix", text: "what tokens begin with" },
   acceptSecretKey: { text: "let the secret key sign in; never in production" },
-  secretKey: { value: "key", text: "the secret key, 16 to 512 characters", secret: true },
+  secretKey: { value: "key", text: "the secret key, 16 to 512 characters" },
   publicMethods: { value: "methods", text: "open to anyone, separated by commas" },
   reflection: { text: "serve gRPC reflection" },
   usageDurability: { value: "mode", text: "batched, or strict: a call is answered once it is committed" },

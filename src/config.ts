@@ -113,6 +113,8 @@ export interface Setting<K extends Field = Field> {
   parse: Parse<Config[K]>;
   /** Undefined stands for "not set". */
   fallback: (production: boolean) => Config[K];
+  /** A secret as a whole, or a URL that may hold a password. Neither is shown; an argument, which every user of the machine sees, may hold none. */
+  secret?: "whole" | "password";
 }
 
 function setting<K extends Field>(
@@ -120,9 +122,10 @@ function setting<K extends Field>(
   field: K,
   parse: Parse<Config[K]>,
   fallback: Config[K] | ((production: boolean) => Config[K]),
+  secret?: Setting["secret"],
 ): Setting {
   const byMode = typeof fallback === "function" ? fallback : () => fallback;
-  return { env, field, parse, fallback: byMode } as unknown as Setting;
+  return { env, field, parse, fallback: byMode, ...(secret && { secret }) } as unknown as Setting;
 }
 
 const maxMs = 2 ** 31 - 1;
@@ -134,8 +137,8 @@ const mostWorkersEmbedded = 8;
 export const settings: readonly Setting[] = [
   setting("HOST", "host", text, "127.0.0.1"),
   setting("PORT", "port", integer(0, 65535), 50051),
-  setting("DATABASE_URL", "databaseUrl", databaseUrl, undefined),
-  setting("LATCHKEY_LISTEN_DATABASE_URL", "listenDatabaseUrl", databaseUrl, undefined),
+  setting("DATABASE_URL", "databaseUrl", databaseUrl, undefined, "password"),
+  setting("LATCHKEY_LISTEN_DATABASE_URL", "listenDatabaseUrl", databaseUrl, undefined, "password"),
   setting("LATCHKEY_DATA_DIR", "dataDir", text, ".latchkey"),
   setting("LATCHKEY_AUTH_ENABLED", "authEnabled", boolean, true),
   setting("LATCHKEY_REQUIRE_AUTH", "requireAuth", boolean, false),
@@ -162,6 +165,7 @@ export const settings: readonly Setting[] = [
     "secretKey",
     matching(/^[\x21-\x7e]{16,512}$/, "must be 16 to 512 visible ASCII characters"),
     undefined,
+    "whole",
   ),
   setting(
     "LATCHKEY_PUBLIC_METHODS",
@@ -279,16 +283,13 @@ export interface ShownSetting {
   readonly isDefault: boolean;
 }
 
-/** May hold a password, or is one. */
-const secretFields: ReadonlySet<keyof Config> = new Set(["databaseUrl", "listenDatabaseUrl", "secretKey"]);
-
 /** Every setting as it is, for people; of secrets only whether they are set. */
 export function showSettings(config: Config): ShownSetting[] {
-  return settings.map(({ env, field, fallback }) => {
+  return settings.map(({ env, field, fallback, secret }) => {
     const value = String(config[field] ?? "");
     return {
       name: env,
-      value: value !== "" && secretFields.has(field) ? "(set)" : value,
+      value: value !== "" && secret !== undefined ? "(set)" : value,
       isDefault: value === String(fallback(config.production) ?? ""),
     };
   });

@@ -1,5 +1,4 @@
 /** What verdicts and counting need, whoever serves the RPCs: the database, keys in memory, the recorder. */
-import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
@@ -7,7 +6,7 @@ import { v7 as uuidv7 } from "uuid";
 import type { CallRecorder } from "./auth/call.ts";
 import type { InquiryOptions } from "./auth/inquiry.ts";
 import type { MethodName } from "./auth/method-name.ts";
-import { developmentSecretKey } from "./auth/secret-key.ts";
+import { acceptedSecretKey } from "./auth/secret-key.ts";
 import { createRedactor } from "./auth/token.ts";
 import { type Config, showSettings } from "./config.ts";
 import { database } from "./db/client.ts";
@@ -33,6 +32,7 @@ import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
 import { seedUsers } from "./users/seed.ts";
 import { createVerdicts, sessionLife, type Verdicts } from "./verdicts.ts";
+import { packageVersion } from "./version.ts";
 
 /** What is to be closed at the end, the first one first. */
 export type Closers = (() => Promise<unknown>)[];
@@ -53,10 +53,7 @@ export async function readyDatabase(
   const opened = await openDatabase({ ...config, sql, ...(onProgress && { onProgress }) });
   closers.unshift(() => opened.close());
   await migrate(opened.listenAddress);
-  const secretKey = config.acceptSecretKey
-    ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
-    : undefined;
-  return { ...opened, secretKey };
+  return { ...opened, secretKey: await acceptedSecretKey(config) };
 }
 
 export interface Core {
@@ -98,7 +95,7 @@ export async function createCore(
     id: uuidv7(),
     hostname: hostname(),
     pid: process.pid,
-    version: await packageVersion(),
+    version: packageVersion,
     startedAt: new Date(),
   };
   const verdicts = await createVerdicts({
@@ -186,9 +183,4 @@ export async function createCore(
 function whySignInIsClosed(config: Config): string | undefined {
   if (!config.authEnabled) return "authentication is switched off: there is nobody to sign in";
   return config.console ? undefined : "the console is switched off: set LATCHKEY_CONSOLE=true";
-}
-
-async function packageVersion(): Promise<string> {
-  const text = await readFile(new URL("../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }

@@ -25,6 +25,7 @@ export type HostSetting =
   | "requireDeclaredAccess"
   | "reflection"
   | "trustedProxies"
+  | "forwardAuthPath"
   | "corsOrigins"
   | "tlsCert"
   | "tlsKey"

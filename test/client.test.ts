@@ -12,13 +12,25 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
+import type { ToldReason } from "../src/auth/denial.ts";
 import { createToken } from "../src/auth/token.ts";
-import { getDenial, type TokenSource, type WithApiKeyOptions, withApiKey } from "../src/client.ts";
+import {
+  type DenialReason,
+  getDenial,
+  type TokenSource,
+  type WithApiKeyOptions,
+  withApiKey,
+} from "../src/client.ts";
 import { UserResponseSchema, UserService } from "../src/gen/api/users/user_service_pb.js";
 import { ErrorInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { noteSecret } from "./harness/secrets.ts";
 import { createUserAndKey, startServer, type TestServer } from "./harness/server.ts";
 import { until } from "./harness/until.ts";
+
+/** The texts that a type names, without the string that stands for any other. */
+type Named<T> = T extends string ? (string extends T ? never : T) : never;
+// Does not compile once the client knows other reasons than the server tells.
+true satisfies [Named<DenialReason>, ToldReason] extends [ToldReason, Named<DenialReason>] ? true : false;
 
 const token = () => noteSecret(createToken("lk"));
 

@@ -190,7 +190,7 @@ test("a taken port is named, with what to do, and nothing is left running", asyn
   await once(rival, "listening");
   const { port } = rival.address() as AddressInfo;
   const dataDir = newDirectory();
-  const message = new RegExp(`127\\.0\\.0\\.1:${port} is taken .* PORT`);
+  const message = new RegExp(`127\\.0\\.0\\.1:${port} is taken .* PORT or --port`);
   await assertRefuses(t, { LATCHKEY_DATA_DIR: dataDir, PORT: String(port) }, message);
   noteSecret(readFileSync(join(dataDir, "secret-key"), "utf8").trim());
   assert.ok(!existsSync(join(dataDir, "postgres/data/postmaster.pid")));

@@ -5,12 +5,13 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { createToken, tokenPattern } from "../src/auth/token.ts";
+import { createToken } from "../src/auth/token.ts";
 import { settings as allSettings, readConfig } from "../src/config.ts";
 import { newHome } from "./harness/cli.ts";
 import { runCurl, runGrpcurl } from "./harness/commands.ts";
 import { noteSecret } from "./harness/secrets.ts";
 import { secretKey, startServer, type TestServer } from "./harness/server.ts";
+import { tokenPattern } from "./harness/token-pattern.ts";
 
 const readme = readFileSync("README.md", "utf8");
 

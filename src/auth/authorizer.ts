@@ -7,11 +7,12 @@ import {
   createContextKey,
 } from "@connectrpc/connect";
 import { callKey, peerAddressKey } from "./call.ts";
-import type { Credential, ReadHeader } from "./credential.ts";
+import type { Credential } from "./credential.ts";
 import { denialError } from "./denial.ts";
 import { methodName } from "./method-name.ts";
 import type { Policy } from "./policy.ts";
 import { principalKey } from "./principal.ts";
+import type { ReadHeader } from "./read-header.ts";
 import type { Decide, Verdict } from "./verdict.ts";
 
 /** A verdict, and the credential that it can be asked for again with. */

@@ -2,8 +2,8 @@
 import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
 import { createCallId } from "./call-id.ts";
 import type { CallSpan } from "./call-span.ts";
-import type { ReadHeader } from "./credential.ts";
 import type { MethodName } from "./method-name.ts";
+import type { ReadHeader } from "./read-header.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** What is known of an RPC while it runs. */

@@ -1,5 +1,6 @@
 /** What a request carries to identify its caller, before anyone has verified it. */
 import { createHash, timingSafeEqual } from "node:crypto";
+import type { ReadHeader } from "./read-header.ts";
 import { readSessionCookie } from "./session-cookie.ts";
 import type { SessionSecrets } from "./session-secret.ts";
 import { hashToken, isForeignToken, isToken } from "./token.ts";
@@ -24,17 +25,6 @@ export interface CredentialOptions {
   secretKey: string | undefined;
   /** Undefined: cookies are not read. */
   sessions?: SessionSecrets | undefined;
-}
-
-/**
- * Reads one header by its lower-case name; what Headers and Node's raw headers both
- * offer. "host" is the authority that was called, over HTTP/2 too.
- */
-export type ReadHeader = (name: string) => string | null | undefined;
-
-/** Reads headers that come with their URL. A `host` is not among them over HTTP/2. */
-export function readHeaderOf(header: Headers, url: string): ReadHeader {
-  return (name) => (name === "host" ? new URL(url).host : header.get(name));
 }
 
 /**

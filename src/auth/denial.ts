@@ -17,6 +17,12 @@ const codes: Readonly<Record<DenialReason, Code>> = {
   UNAVAILABLE: Code.Unavailable,
 };
 
+/** A reason as it is told to callers. */
+export type ToldReason =
+  | Exclude<DenialReason, "MALFORMED" | "UNKNOWN">
+  | "INVALID_API_KEY"
+  | "INVALID_SESSION";
+
 /**
  * The error for a verdict that refused. Carries a google.rpc.ErrorInfo (reason,
  * domain "latchkey") and, when unauthenticated, `www-authenticate` (RFC 9110,
@@ -27,7 +33,8 @@ const codes: Readonly<Record<DenialReason, Code>> = {
  */
 export function denialError(verdict: Verdict & { denial: DenialReason }, apiKeyHeader: string): ConnectError {
   const invalid = verdict.credentialKind === "session" ? "INVALID_SESSION" : "INVALID_API_KEY";
-  const reason = verdict.denial === "MALFORMED" || verdict.denial === "UNKNOWN" ? invalid : verdict.denial;
+  const reason: ToldReason =
+    verdict.denial === "MALFORMED" || verdict.denial === "UNKNOWN" ? invalid : verdict.denial;
   const code = codes[verdict.denial];
   const since = sinceOf(verdict);
   const header =

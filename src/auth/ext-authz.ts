@@ -23,6 +23,7 @@ import { createInquire, type InquiryOptions } from "./inquiry.ts";
 import { noMethod } from "./method-name.ts";
 import { requireVerifier } from "./principal.ts";
 import { isGrpcType, refusalResponse } from "./refusal-response.ts";
+import { joinHeaders, type SentHeaders } from "./sent-headers.ts";
 import { withoutSessions } from "./session-cookie.ts";
 import { readTraceId } from "./traceparent.ts";
 import type { Verdict } from "./verdict.ts";
@@ -108,20 +109,13 @@ function readMethod(
   );
 }
 
-/** Names in lower case. What came several times is joined, as Envoy itself does it unless it is told to send raw headers. */
-function readHeaders(
-  http: NonNullable<NonNullable<AttributeContext["request"]>["http"]>,
-): ReadonlyMap<string, string> {
-  const headers = new Map<string, string>();
-  const add = (name: string, value: string) => {
-    const before = headers.get(name);
-    headers.set(name, before === undefined ? value : `${before},${value}`);
-  };
-  for (const [name, value] of Object.entries(http.headers)) add(name.toLowerCase(), value);
-  for (const { key, value, rawValue } of http.headerMap?.headers ?? []) {
-    add(key.toLowerCase(), rawValue.length > 0 ? Buffer.from(rawValue).toString("latin1") : value);
-  }
-  return headers;
+/** Envoy has joined what came several times, unless it is told to send raw headers. */
+function readHeaders(http: NonNullable<NonNullable<AttributeContext["request"]>["http"]>): SentHeaders {
+  const raw = (http.headerMap?.headers ?? []).map(
+    ({ key, value, rawValue }) =>
+      [key, rawValue.length > 0 ? Buffer.from(rawValue).toString("latin1") : value] as const,
+  );
+  return joinHeaders([...Object.entries(http.headers), ...raw]);
 }
 
 /** The address that Envoy says the request came from; undefined where it is none, as for a socket of the file system. */
@@ -131,7 +125,7 @@ function addressOf(source: AttributeContext_Peer | undefined): string | undefine
 }
 
 /** The cookies that go on to the server behind, where those are not as they came. */
-function cookiesOf(sent: ReadonlyMap<string, string>): { cookie?: string } {
+function cookiesOf(sent: SentHeaders): { cookie?: string } {
   const sentCookies = sent.get("cookie") ?? "";
   const cookie = withoutSessions(sentCookies);
   return cookie === undefined || cookie === sentCookies ? {} : { cookie };

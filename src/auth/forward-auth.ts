@@ -9,12 +9,13 @@ import { ErrorInfoSchema } from "../gen/google/rpc/error_details_pb.js";
 import { isInRanges, parseAddress, parseAddressRange } from "./address-range.ts";
 import { cannotCount } from "./call.ts";
 import { ambiguous, createNameLedger } from "./called-method.ts";
-import { clientAddress, readCalledMethod, readHeaders, type SentHeaders } from "./forwarded-request.ts";
+import { clientAddress, readCalledMethod, readHeaders } from "./forwarded-request.ts";
 import { identityHeaders } from "./identity-headers.ts";
 import { createInquire, type InquiryOptions, verifyMethod } from "./inquiry.ts";
 import { noMethod } from "./method-name.ts";
 import { mayNotVerify } from "./principal.ts";
 import { isGrpcType, refusalResponse } from "./refusal-response.ts";
+import type { SentHeaders } from "./sent-headers.ts";
 import { readTraceId } from "./traceparent.ts";
 
 export interface ForwardAuthOptions extends InquiryOptions {

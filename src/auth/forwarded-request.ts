@@ -1,9 +1,7 @@
 /** What a proxy's own request tells of the one that it asks about. */
 import { parseAddress, withoutPort } from "./address-range.ts";
 import { type CalledMethod, calledMethod } from "./called-method.ts";
-
-/** By lower-case name. What came several times is joined, unless it is all the same. */
-export type SentHeaders = ReadonlyMap<string, string>;
+import { joinHeaders, type SentHeaders } from "./sent-headers.ts";
 
 /** ingress-nginx tells the whole URL. */
 const urlHeader = "x-original-url";
@@ -13,14 +11,9 @@ const verbHeaders = ["x-original-method", "x-forwarded-method"];
 
 /** Reads a request's headers. Node alone would keep the first of two `authorization`s and say nothing of the other. */
 export function readHeaders(rawHeaders: readonly string[]): SentHeaders {
-  const values = new Map<string, Set<string>>();
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i]!.toLowerCase();
-    const before = values.get(name);
-    if (before === undefined) values.set(name, new Set([rawHeaders[i + 1]!]));
-    else before.add(rawHeaders[i + 1]!);
-  }
-  return new Map([...values].map(([name, all]) => [name, [...all].join(", ")]));
+  const fields: [string, string][] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) fields.push([rawHeaders[i]!, rawHeaders[i + 1]!]);
+  return joinHeaders(fields);
 }
 
 /**
@@ -45,13 +38,13 @@ export function readCalledMethod(
 function agreed(sent: SentHeaders, names: readonly string[]): string | "ambiguous" | undefined {
   const told = new Set<string>();
   for (const name of names) {
-    const value = sent.get(name);
-    // Of a URL the path: its host is the caller's own.
-    if (value !== undefined)
+    // Where it came several times: a joined one holds a space, which no target and no verb does.
+    for (const value of sent.get(name)?.split(", ") ?? []) {
+      // Of a URL the path: its host is the caller's own.
       told.add(name === urlHeader ? value.replace(/^https?:\/\/[^/?#]+(?=\/)/i, "") : value);
+    }
   }
   const [only, ...others] = told;
-  // Joined ones hold a space, which no target and no verb does.
   return others.length > 0 || only?.includes(" ") ? "ambiguous" : only;
 }
 

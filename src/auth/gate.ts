@@ -10,8 +10,8 @@ import {
   peerAddressKey,
   recordEnd,
 } from "./call.ts";
-import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
+import { readHeaderOf } from "./read-header.ts";
 
 /**
  * A `requestGate` for a Connect router: decides from the headers alone, before

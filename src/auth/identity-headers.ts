@@ -3,7 +3,7 @@ import type { Principal } from "./principal.ts";
 import { withoutSessions } from "./session-cookie.ts";
 
 /** Every name that tells an identity begins with it: whoever finds one behind a proxy may believe it. */
-export const identityPrefix = "x-latchkey-";
+const identityPrefix = "x-latchkey-";
 
 /** All that there are, for those who must remove what the request itself brought. */
 export const identityHeaderNames = [

@@ -1,10 +1,11 @@
 /** Verdicts that are asked for on another server's behalf: each decided, and counted as a call of its own. */
 import type { ConnectError } from "@connectrpc/connect";
 import { beginCall, type CallRecorder, endCall } from "./call.ts";
-import type { Credential, ReadHeader } from "./credential.ts";
+import type { Credential } from "./credential.ts";
 import { denialError } from "./denial.ts";
 import type { MethodName } from "./method-name.ts";
 import type { Policy } from "./policy.ts";
+import type { ReadHeader } from "./read-header.ts";
 import type { Decide, Question, Verdict } from "./verdict.ts";
 
 /** What asking is a call of, whichever way is taken: a key that may not call it may not ask. */

@@ -3,9 +3,9 @@ import { Code, ConnectError, type Interceptor, type StreamRequest } from "@conne
 import { type Authorization, type Authorizer, authorizationKey } from "./authorizer.ts";
 import { beginCall, type CallRecorder, callKey, cannotCount, peerAddressKey, recordEnd } from "./call.ts";
 import { type CallSpan, inSpan } from "./call-span.ts";
-import { readHeaderOf } from "./credential.ts";
 import { methodName } from "./method-name.ts";
 import type { OpenStreams } from "./open-streams.ts";
+import { readHeaderOf } from "./read-header.ts";
 import { abortError, iterateUntilAborted, untilAborted } from "./until-aborted.ts";
 
 type Next = Parameters<Interceptor>[0];

@@ -1,5 +1,5 @@
 /** The cookie that carries a session: its names, and when a request that has it counts. */
-import type { ReadHeader } from "./credential.ts";
+import type { ReadHeader } from "./read-header.ts";
 
 /**
  * Its name on a page that came over TLS. Browsers take a cookie of this prefix only

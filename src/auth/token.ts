@@ -49,11 +49,6 @@ export function isForeignToken(value: string): boolean {
   return /^[\x21-\x7e]{8,512}$/.test(value);
 }
 
-/** Matches every token of a prefix, for secret scanners. README publishes it for "lk". */
-export function tokenPattern(prefix: string): RegExp {
-  return new RegExp(`\\b${prefix}_[0-9A-Za-z]{${randomLength + checksumLength}}\\b`);
-}
-
 /** Creates what blots tokens out of a text that is to be logged or stored. */
 export function createRedactor(prefix: string): (text: string) => string {
   const pattern = new RegExp(`${prefix}_[0-9A-Za-z]{8,}`, "g");

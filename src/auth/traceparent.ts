@@ -1,5 +1,5 @@
 /** The header `traceparent`: which trace a request belongs to (W3C Trace Context, level 1). */
-import type { ReadHeader } from "./credential.ts";
+import type { ReadHeader } from "./read-header.ts";
 
 /** Version, trace, span and flags; ff is no version, and zeros name neither trace nor span. */
 const traceparentForm = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)/;

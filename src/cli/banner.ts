@@ -1,6 +1,7 @@
 /** What `latchkey serve` prints once it listens. */
 import type { AddressInfo } from "node:net";
 import type { Config } from "../config.ts";
+import { authorityOf } from "./authority.ts";
 
 /** The banner. Its commands work as they are printed. */
 export function banner(
@@ -66,15 +67,4 @@ function keyCommands(curl: string, url: string): string[] {
 /** A text as one word of a shell. */
 function quote(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-function authorityOf(address: AddressInfo): string {
-  const host = reachableHost(address);
-  return `${host.includes(":") ? `[${host}]` : host}:${address.port}`;
-}
-
-/** An address that a command on this machine can call, where the server listens on all. */
-function reachableHost({ address }: AddressInfo): string {
-  if (address === "0.0.0.0") return "127.0.0.1";
-  return address === "::" ? "::1" : address;
 }

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { readConfig } from "../config.ts";
 import { type Cli, createCommand, usageError } from "./command.ts";
 import { UsageError } from "./usage-error.ts";
+import { withSettings } from "./with-settings.ts";
 
 interface BootstrapOptions {
   readonly username: string;
@@ -21,8 +22,9 @@ export function bootstrapCommand(cli: Cli): Command {
     .option("--email <address>", "an email address");
   return command.action(async ({ username, email = "" }: BootstrapOptions) => {
     const { bootstrap } = await import("./bootstrap.ts");
+    const config = readConfig(cli.serverEnv);
     try {
-      await bootstrap({ username, email }, () => readConfig(cli.serverEnv));
+      await withSettings(config, () => bootstrap({ username, email }, config));
     } catch (error) {
       throw error instanceof UsageError ? usageError(command, error.message) : error;
     }

@@ -13,10 +13,9 @@ import { UsageError } from "./usage-error.ts";
 /** Runs the command. Prints the token on standard output and the rest on standard error. */
 export async function bootstrap(
   user: { readonly username: string; readonly email: string },
-  readConfig: () => Config,
+  config: Config,
 ): Promise<void> {
   const { username, email } = checkUser(user.username, user.email);
-  const config = readConfig();
 
   const opened = await openDatabase({ ...config, onProgress: (text) => process.stderr.write(`${text}\n`) });
   try {

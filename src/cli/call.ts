@@ -25,7 +25,7 @@ import { describeCallFailure, exitCodes, Failure } from "./failure.ts";
 import { escapeControls } from "./output.ts";
 import { ownServices } from "./own-services.ts";
 import { openReflection, type Reflection } from "./reflect.ts";
-import { createRemoteCommand, identify } from "./remote.ts";
+import { createRemoteCommand, defaultTimeoutMs, identify } from "./remote.ts";
 import { findTarget, type RemoteOptions, type Target } from "./target.ts";
 import { plain, readAll } from "./terminal.ts";
 
@@ -34,8 +34,6 @@ interface CallOptions extends RemoteOptions {
   readonly header?: readonly (readonly [string, string])[];
   readonly protocol: "grpc" | "grpc-web" | "connect";
 }
-
-const defaultTimeoutMs = 30_000;
 
 export function callCommand(cli: Cli): Command {
   const command = createRemoteCommand(
@@ -95,7 +93,7 @@ function readHeader(text: string, before: readonly (readonly [string, string])[]
   if (/^(authorization|cookie|x-api-key)$/i.test(name)) {
     throw new Failure(
       `--header does not take ${name}: a token comes by --token-file, LATCHKEY_TOKEN or a login`,
-      2,
+      exitCodes.usage,
     );
   }
   return [...before, [name, value] as const];
@@ -110,7 +108,7 @@ function openTransport(target: Target, options: CallOptions): { transport: Trans
   };
   const settings = {
     baseUrl: target.server,
-    interceptors: [identify(target.token), addHeaders],
+    interceptors: [...identify(target.token), addHeaders],
     sessionManager,
   };
   const transport =
@@ -167,7 +165,10 @@ async function findService(target: Target, reflection: Reflection | undefined, n
 async function findMethod(target: Target, reflection: Reflection | undefined, text: string) {
   const [, serviceName = "", methodName = ""] = text.match(/^\/?([\w.]+)[/.](\w+)$/) ?? [];
   if (serviceName === "") {
-    throw new Failure("a method is written package.Service/Method, like api.users.UserService/GetUser", 2);
+    throw new Failure(
+      "a method is written package.Service/Method, like api.users.UserService/GetUser",
+      exitCodes.usage,
+    );
   }
   const { service, registry } = await findService(target, reflection, serviceName);
   const method = service.methods.find(({ name }) => name === methodName);

@@ -3,9 +3,9 @@ import type { Config } from "../config.ts";
 import { type DatabaseAddress, describeAddress } from "../db/address.ts";
 import { lookAtEmbedded } from "../db/embedded/look.ts";
 import { type DatabaseState, hearsChanges, lookAtDatabase } from "../db/look.ts";
+import { packageVersion } from "../version.ts";
 import { explain } from "./explain.ts";
 import { type Finding, ok, warning, wrong } from "./finding.ts";
-import { packageVersion } from "./version.ts";
 
 const what = "database";
 const oldestPostgres = 14;
@@ -21,7 +21,7 @@ export async function checkDatabase(config: Config): Promise<Finding[]> {
       : await checkServer(config, config.databaseUrl);
   } catch (error) {
     // It says what to do, where that is known.
-    const found = explain(error, () => config);
+    const found = explain(error, config);
     const isPooler = /unsupported startup parameter/.test(found) && config.listenDatabaseUrl === undefined;
     return [wrong(what, found, isPooler ? pastPooler : "start it or mend the setting, then ask again")];
   }
@@ -79,7 +79,7 @@ function checkMigrations({ known, applied, hasNewer }: DatabaseState["migrations
     const advice = "use the version that migrated it, or a newer one";
     return wrong(
       "migrations",
-      `the database was migrated by a newer Latchkey than ${packageVersion()}`,
+      `the database was migrated by a newer Latchkey than ${packageVersion}`,
       advice,
     );
   }
@@ -109,7 +109,7 @@ function checkStaff(count: number | undefined): Finding[] {
 function checkRunning(versions: readonly string[]): Finding[] {
   if (versions.length === 0) return [];
   const found = `version ${versions.join(" and ")}`;
-  const others = versions.filter((version) => version !== packageVersion());
+  const others = versions.filter((version) => version !== packageVersion);
   if (others.length === 0) return [ok("instances", found)];
-  return [warning("instances", `${found} run, this is ${packageVersion()}`, "bring all to one version")];
+  return [warning("instances", `${found} run, this is ${packageVersion}`, "bring all to one version")];
 }

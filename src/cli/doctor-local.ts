@@ -2,12 +2,13 @@
 import { X509Certificate } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:net";
-import { join } from "node:path";
 import { createSecureContext } from "node:tls";
+import { secretKeyFile } from "../auth/secret-key.ts";
 import { type Config, readConfig } from "../config.ts";
+import { packageVersion } from "../version.ts";
+import { authorityOf } from "./authority.ts";
 import type { Cli } from "./command.ts";
 import { type Finding, ok, warning, wrong } from "./finding.ts";
-import { packageVersion } from "./version.ts";
 
 const oldestNode = [22, 18] as const;
 const dayMs = 86_400_000;
@@ -26,7 +27,7 @@ export function checkSettings({ serverEnv }: Cli): { config: Config | undefined;
 
 export function checkVersions(): Finding {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-  const found = `Latchkey ${packageVersion()}, Node ${process.version}`;
+  const found = `Latchkey ${packageVersion}, Node ${process.version}`;
   const isOld = major < oldestNode[0] || (major === oldestNode[0] && minor < oldestNode[1]);
   if (!isOld) return ok("versions", found);
   return wrong("versions", found, `Latchkey needs Node ${oldestNode.join(".")} or newer`);
@@ -58,7 +59,7 @@ export async function checkTls({ tlsCert, tlsKey }: Config): Promise<Finding[]> 
 
 /** The development secret key's file; nothing where there is none. */
 export async function checkSecretKeyFile({ dataDir, acceptSecretKey }: Config): Promise<Finding[]> {
-  const file = join(dataDir, "secret-key");
+  const file = secretKeyFile(dataDir);
   try {
     const { mode } = await stat(file);
     if (process.platform === "win32" || (mode & 0o077) === 0) return [];
@@ -78,8 +79,7 @@ export async function checkPort(
   const code = await listenCode(host, port);
   if (code === undefined) return ok(what, port === 0 ? "a free one is taken" : `${host}:${port} is free`);
   if (code === "EADDRINUSE") {
-    const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
-    const authority = reachable.includes(":") ? `[${reachable}]:${port}` : `${reachable}:${port}`;
+    const authority = authorityOf({ address: host, port });
     const scheme = config.tlsCert === undefined ? "http" : "https";
     if (await isLatchkey(`${scheme}://${authority}`)) return ok(what, `a server answers at ${host}:${port}`);
     const advice = "stop what uses it, or set PORT to another";

@@ -4,12 +4,12 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Serving } from "../gen/health/v1/health_pb.js";
 import { ServerService } from "../gen/latchkey/v1/server_service_pb.js";
 import { SessionService } from "../gen/latchkey/v1/session_service_pb.js";
+import { packageVersion } from "../version.ts";
 import type { Cli } from "./command.ts";
 import { describeCallFailure, Failure } from "./failure.ts";
 import { type Finding, ok, warning, wrong } from "./finding.ts";
 import { openRemote, type Remote } from "./remote.ts";
 import { findTarget, type RemoteOptions, type Target } from "./target.ts";
-import { packageVersion } from "./version.ts";
 
 const answerMs = 5_000;
 
@@ -83,8 +83,8 @@ async function checkVersion(remote: Remote): Promise<Finding[]> {
   try {
     const { version, instances } = await remote.client(ServerService).getServer({});
     const found = `${remote.target.server} is ${version}, of ${instances.length} instances`;
-    if (version === packageVersion()) return [ok("server version", found)];
-    return [warning("server version", found, `this command is ${packageVersion()}: take the same`)];
+    if (version === packageVersion) return [ok("server version", found)];
+    return [warning("server version", found, `this command is ${packageVersion}: take the same`)];
   } catch {
     return [];
   }

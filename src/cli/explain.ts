@@ -10,22 +10,24 @@ import { WorkerStartError } from "./workers.ts";
 /** Errors whose messages are written for the operator. */
 const written = [ConfigError, UsageError, EmbeddedPostgresError, PostgresTooOldError, WorkerStartError];
 
-/** An error in words, never with a password or a statement's parameters; a stack where nothing better is known. */
-export function explain(error: unknown, readConfig: () => Config): string {
+/**
+ * An error in words, never with a password or a statement's parameters; a stack where nothing better is known.
+ * `config`: the settings that were in force, where it is about a server.
+ */
+export function explain(error: unknown, config?: Config): string {
   if (!(error instanceof Error)) return String(error);
   if (written.some((type) => error instanceof type)) return error.message;
   // What wraps it may hold parameters, hashes among them.
   const root = rootOf(error);
   const { code, path, syscall, hostname } = root as NodeJS.ErrnoException & { hostname?: string };
-  if (typeof code !== "string") return root.stack ?? root.message;
+  if (typeof code !== "string" || config === undefined) return root.stack ?? root.message;
 
-  const config = readConfig();
   const { host, port, databaseUrl, listenDatabaseUrl, tlsCert, tlsKey } = config;
   if (code === "EADDRINUSE") {
-    return `${host}:${port} is taken by another process: stop it, or set PORT to another port`;
+    return `${host}:${port} is taken by another process: stop it, or choose another port with PORT or --port`;
   }
   if (syscall === "listen" || (syscall === "getaddrinfo" && hostname === host)) {
-    return `cannot listen on ${host}:${port} (${root.message}): set HOST and PORT`;
+    return `cannot listen on ${host}:${port} (${root.message}): set HOST and PORT, or --host and --port`;
   }
   if (path !== undefined && (path === tlsCert || path === tlsKey)) {
     return `cannot read ${path === tlsCert ? "LATCHKEY_TLS_CERT" : "LATCHKEY_TLS_KEY"} (${root.message})`;

@@ -3,7 +3,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { InvalidArgumentError } from "commander";
 import { CsvError, parse } from "csv-parse/sync";
-import { hashToken } from "../auth/token.ts";
+import { hashToken, isForeignToken } from "../auth/token.ts";
 import { ApiKeyTypeSchema, type ImportedApiKeySchema } from "../gen/latchkey/v1/api_key_service_pb.js";
 import { exitCodes, Failure } from "./failure.ts";
 import { enumText, enumTexts, enumValue } from "./output.ts";
@@ -124,7 +124,7 @@ function readKey(line: number, fields: Fields): FileKey {
   if ((token === undefined) === (text("hash") === undefined)) {
     throw wrong(line, "give either token or hash, the SHA-256 of the token");
   }
-  if (token !== undefined && !/^[\x21-\x7e]{8,512}$/.test(token)) {
+  if (token !== undefined && !isForeignToken(token)) {
     throw wrong(line, "a token must be 8 to 512 visible ASCII characters");
   }
   return {

@@ -25,7 +25,7 @@ export const keyColumns: readonly Column<ApiKey>[] = [
 ];
 
 /** All of a key, a field a line. */
-export function keyDetails({ terminal }: Cli, key: ApiKey): string {
+function keyDetails({ terminal }: Cli, key: ApiKey): string {
   const revoked = [
     formatTime(key.revokedAt),
     enumText(RevocationReasonSchema, key.revocationReason),

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { isToken } from "../auth/token.ts";
 import { readClientEnvironment } from "../config-client.ts";
+import { packageVersion } from "../version.ts";
 import { auditCommand } from "./audit.ts";
 import { bootstrapCommand } from "./bootstrap-command.ts";
 import { callCommand } from "./call.ts";
@@ -18,7 +19,6 @@ import { statsCommand } from "./stats.ts";
 import { createTerminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 import { usersCommands } from "./users.ts";
-import { packageVersion } from "./version.ts";
 
 const after = `
 Without a command it serves. serve, bootstrap and doctor look after the server of this machine; the others talk to a
@@ -34,7 +34,7 @@ Examples:
 export function createProgram(cli: Cli): Command {
   const program = createCommand("latchkey", "API keys for gRPC and Connect services.")
     .usage("[COMMAND]")
-    .version(packageVersion(), "-V, --version", "say which version this is")
+    .version(packageVersion, "-V, --version", "say which version this is")
     .helpCommand("help [command]", "say how a command is used")
     .addHelpText("after", after);
   const groups: readonly (readonly [string, readonly Command[]])[] = [
@@ -61,7 +61,7 @@ export async function run(
     await createProgram(cli).parseAsync(withDefault(args), { from: "user" });
   } catch (error) {
     if (error instanceof HelpShown) return;
-    const { message, exitCode } = await describe(error, cli);
+    const { message, exitCode } = await describe(error);
     cli.terminal.note(`latchkey: ${redact(message)}`);
     // At once: what a server that could not start has opened may keep the process.
     process.exit(exitCode);
@@ -88,9 +88,9 @@ function redact(message: string): string {
   return message.replaceAll(tokens, (token) => `${token.slice(0, -38)}[redacted]`);
 }
 
-async function describe(error: unknown, { serverEnv }: Cli): Promise<{ message: string; exitCode: number }> {
+async function describe(error: unknown): Promise<{ message: string; exitCode: number }> {
   if (error instanceof UsageError) return { message: error.message, exitCode: exitCodes.usage };
   if (error instanceof Failure) return error;
-  const [{ explain }, { readConfig }] = await Promise.all([import("./explain.ts"), import("../config.ts")]);
-  return { message: explain(error, () => readConfig(serverEnv)), exitCode: exitCodes.failed };
+  const { explain } = await import("./explain.ts");
+  return { message: explain(error), exitCode: exitCodes.failed };
 }

@@ -3,11 +3,12 @@ import type { DescService } from "@bufbuild/protobuf";
 import { type Client, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { type Command, Option } from "commander";
+import { withApiKey } from "../client.ts";
+import { packageVersion } from "../version.ts";
 import { type Cli, createCommand, usageError } from "./command.ts";
 import { describeCallFailure, exitCodes, Failure } from "./failure.ts";
 import { findTarget, type RemoteOptions, type Target } from "./target.ts";
 import { parseDuration } from "./times.ts";
-import { packageVersion } from "./version.ts";
 
 export interface Remote {
   readonly target: Target;
@@ -22,7 +23,7 @@ export interface Remote {
 export function createRemoteCommand(name: string, description: string, examples: readonly string[]): Command {
   const command = createCommand(name, description, examples);
   // First, so that what is the command's own stands above the connection.
-  command.addOption(new Option("--token <token>").hideHelp());
+  takeNoToken(command);
   const group = "Connection:";
   const options = [
     new Option("--server <url>", "server to talk to (default: the profile's, else http://127.0.0.1:50051)"),
@@ -30,15 +31,26 @@ export function createRemoteCommand(name: string, description: string, examples:
     new Option("--profile <name>", "use this login (default: default)"),
     new Option("--ca-file <file>", "PEM file of certificates to trust beside the system's"),
     new Option("--allow-cleartext", "send the token over http to another host than this one"),
-    new Option("--timeout <duration>", "wait this long for an answer (default: 30s)").argParser(
-      parseDuration,
-    ),
+    timeoutOption(),
   ];
   for (const option of options) command.addOption(option.helpGroup(group));
+  return command;
+}
+
+/** How long a command waits for an answer. */
+export const defaultTimeoutMs = 30_000;
+
+export function timeoutOption(): Option {
+  const description = `wait this long for an answer (default: ${defaultTimeoutMs / 1000}s)`;
+  return new Option("--timeout <duration>", description).argParser(parseDuration);
+}
+
+/** Has a command say, where a token is given as an argument, what to do instead. */
+export function takeNoToken(command: Command): void {
+  command.addOption(new Option("--token <token>").hideHelp());
   command.hook("preAction", () => {
     if (command.getOptionValue("token") !== undefined) throw usageError(command, tokenAsArgument);
   });
-  return command;
 }
 
 /** Why a token that was given as an argument is refused. */
@@ -60,12 +72,12 @@ export async function connectRemote(cli: Cli, options: RemoteOptions): Promise<R
 }
 
 /** Reaches a server. */
-export function openRemote({ terminal }: Cli, target: Target, timeoutMs = 30_000): Remote {
+export function openRemote({ terminal }: Cli, target: Target, timeoutMs = defaultTimeoutMs): Remote {
   // HTTP/1.1 passes every proxy, and none of these calls needs more.
   const transport = createConnectTransport({
     baseUrl: target.server,
     httpVersion: "1.1",
-    interceptors: [identify(target.token)],
+    interceptors: identify(target.token),
     defaultTimeoutMs: timeoutMs,
     nodeOptions: { ...(target.ca && { ca: target.ca }) },
   });
@@ -82,10 +94,12 @@ export function openRemote({ terminal }: Cli, target: Target, timeoutMs = 30_000
 }
 
 /** Says what calls, and sends the token. As a bearer: what the server names the other header, its clients need not know. */
-export function identify(token: string | undefined): Interceptor {
-  return (next) => (request) => {
-    request.header.set("user-agent", `latchkey/${packageVersion()}`);
-    if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
+export function identify(token: string | undefined): Interceptor[] {
+  const nameUserAgent: Interceptor = (next) => (request) => {
+    request.header.set("user-agent", `latchkey/${packageVersion}`);
     return next(request);
   };
+  if (token === undefined) return [nameUserAgent];
+  // Whether it may go in cleartext was decided as the target was found.
+  return [nameUserAgent, withApiKey(token, { header: "authorization", allowCleartext: true })];
 }

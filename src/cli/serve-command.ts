@@ -5,6 +5,7 @@ import { type Command, Option } from "commander";
 import { ConfigError, parseNamed, readConfig, type Setting, settings } from "../config.ts";
 import { type SettingHelp, settingHelp } from "../config-help.ts";
 import { type Cli, createCommand, usageError } from "./command.ts";
+import { withSettings } from "./with-settings.ts";
 
 type Flags = Readonly<Record<string, string | true | undefined>>;
 
@@ -24,10 +25,12 @@ export function serveCommand(cli: Cli): Command {
       if (config.production) throw usageError(command, "--watch is for development: NODE_ENV is production");
       return watchAndServe(env);
     }
-    const { serve } = await import("./serve.ts");
-    if (config.workers === 1) return serve(config);
-    const { serveWithWorkers } = await import("./workers.ts");
-    return serveWithWorkers(config);
+    return withSettings(config, async () => {
+      const { serve } = await import("./serve.ts");
+      if (config.workers === 1) return serve(config);
+      const { serveWithWorkers } = await import("./workers.ts");
+      return serveWithWorkers(config);
+    });
   });
 }
 
@@ -36,14 +39,14 @@ const helpOf = ({ field }: Setting): SettingHelp => settingHelp[field];
 const nameOf = ({ env }: Setting) => env.replace("LATCHKEY_", "").toLowerCase().replaceAll("_", "-");
 
 function flagOf(setting: Setting): Option {
-  const { value, text, secret } = helpOf(setting);
+  const { value, text } = helpOf(setting);
   const shown = setting.fallback(false);
   const fallback = shown === undefined || String(shown) === "" ? "" : `; default ${shown}`;
   const flag = new Option(
     `--${nameOf(setting)} ${value === undefined ? "[boolean]" : `<${value}>`}`,
     `${text} (${setting.env}${fallback})`,
   );
-  return secret ? flag.hideHelp() : flag;
+  return setting.secret === "whole" ? flag.hideHelp() : flag;
 }
 
 /** The environment that flags stand for. */
@@ -55,7 +58,7 @@ function readFlags(command: Command, flags: Flags): Record<string, string> {
     if (given === undefined) continue;
     const value = given === true ? "true" : given;
     const flag = `--${nameOf(setting)}`;
-    if (helpOf(setting).secret || /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/.test(value)) {
+    if (holdsSecret(setting, value)) {
       throw usageError(
         command,
         `${flag} with a secret is not taken: other users of this machine could read it. Set ${setting.env} in the environment`,
@@ -69,6 +72,10 @@ function readFlags(command: Command, flags: Flags): Record<string, string> {
     env[setting.env] = value;
   }
   return env;
+}
+
+function holdsSecret({ secret }: Setting, value: string): boolean {
+  return secret === "whole" || (secret === "password" && /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/.test(value));
 }
 
 /** Runs the server in a process that Node starts again when a file of the program changes. */

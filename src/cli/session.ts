@@ -4,12 +4,19 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { type Command, Option } from "commander";
 import { CurrentSessionSchema, SessionService } from "../gen/latchkey/v1/session_service_pb.js";
 import { CredentialKindSchema } from "../gen/latchkey/v1/verdict_pb.js";
-import { type Cli, createCommand, usageError } from "./command.ts";
+import { type Cli, createCommand } from "./command.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { jsonOption } from "./list.ts";
 import { createTable, details, enumText, json } from "./output.ts";
 import { defaultProfile, deleteProfile, listProfiles, readProfile, writeProfile } from "./profile.ts";
-import { connectRemote, createRemoteCommand, openRemote, type Remote, tokenAsArgument } from "./remote.ts";
+import {
+  connectRemote,
+  createRemoteCommand,
+  openRemote,
+  type Remote,
+  takeNoToken,
+  timeoutOption,
+} from "./remote.ts";
 import {
   checkTokenText,
   defaultServer,
@@ -18,7 +25,7 @@ import {
   readServerUrl,
   refuseCleartext,
 } from "./target.ts";
-import { formatTime, parseDuration } from "./times.ts";
+import { formatTime } from "./times.ts";
 
 export function sessionCommands(cli: Cli): Command[] {
   return [login(cli), logout(cli), whoami(cli), profiles(cli)];
@@ -64,14 +71,7 @@ function whoami(cli: Cli): Command {
     });
 }
 
-interface LoginOptions {
-  readonly server?: string;
-  readonly profile?: string;
-  readonly caFile?: string;
-  readonly allowCleartext?: true;
-  readonly timeout?: number;
-  readonly token?: string;
-}
+type LoginOptions = Omit<RemoteOptions, "tokenFile">;
 
 function login(cli: Cli): Command {
   const command = createCommand(
@@ -87,14 +87,9 @@ function login(cli: Cli): Command {
     .option("--profile <name>", "name to keep it under (default: LATCHKEY_PROFILE, else default)")
     .option("--ca-file <file>", "PEM file of certificates to trust beside the system's; kept too")
     .option("--allow-cleartext", "send the token over http to another host than this one; kept too")
-    .addOption(
-      new Option("--timeout <duration>", "wait this long for an answer (default: 30s)").argParser(
-        parseDuration,
-      ),
-    )
-    .addOption(new Option("--token <token>").hideHelp());
+    .addOption(timeoutOption());
+  takeNoToken(command);
   return command.action(async (options: LoginOptions) => {
-    if (options.token !== undefined) throw usageError(command, tokenAsArgument);
     const { env, terminal } = cli;
     const name = options.profile ?? env.profile ?? defaultProfile;
     const before = await readProfile(env.configDir, name).catch((error: unknown) => {

@@ -1,5 +1,7 @@
 /** Which server a command talks to, and with which token. */
 import { readFile } from "node:fs/promises";
+import { isForeignToken } from "../auth/token.ts";
+import { isPrivateUrl } from "../private-url.ts";
 import type { Cli } from "./command.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { defaultProfile, type Profile, readProfile } from "./profile.ts";
@@ -57,33 +59,33 @@ export async function findTarget(cli: Cli, options: RemoteOptions): Promise<Targ
 export function readServerUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !["http:", "https:"].includes(url.protocol) || url.hostname === "") {
-    throw new Failure("the server must be a URL like https://keys.example.com or http://127.0.0.1:50051", 2);
+    throw new Failure(
+      "the server must be a URL like https://keys.example.com or http://127.0.0.1:50051",
+      exitCodes.usage,
+    );
   }
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
-    throw new Failure("the server's URL must hold no user, password, ? or #: a token comes by itself", 2);
+    throw new Failure(
+      "the server's URL must hold no user, password, ? or #: a token comes by itself",
+      exitCodes.usage,
+    );
   }
   return url.href.replace(/\/+$/, "");
 }
 
 /** Refuses to let a token be read on the way. */
 export function refuseCleartext(server: string): void {
-  const { protocol, hostname } = new URL(server);
-  if (protocol === "https:" || isLoopback(hostname)) return;
+  if (isPrivateUrl(new URL(server))) return;
   throw new Failure(
     `the token would go to ${server} in cleartext, for anyone on the way to read: use https, or give --allow-cleartext where the way is safe`,
   );
-}
-
-function isLoopback(hostname: string): boolean {
-  // The URL parser has written 127.1 and 0x7f000001 as 127.0.0.1 by now.
-  return hostname === "localhost" || hostname === "[::1]" || /^127(\.\d+){3}$/.test(hostname);
 }
 
 /** Checks what is to be a token. What it holds is never repeated. */
 export function checkTokenText(text: string, from: string): string {
   const token = text.trim();
   if (token === "") throw new Failure(`${from} holds no token`, exitCodes.unauthenticated);
-  if (!/^[\x21-\x7e]{8,512}$/.test(token)) {
+  if (!isForeignToken(token)) {
     throw new Failure(
       `${from} does not hold a token alone: a token is 8 to 512 visible ASCII characters`,
       exitCodes.unauthenticated,

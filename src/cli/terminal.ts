@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
 import { styleText } from "node:util";
-import { Failure } from "./failure.ts";
+import { exitCodes, Failure } from "./failure.ts";
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -108,7 +108,7 @@ export function createTerminal(colors: boolean): Terminal {
     async confirm(question, yes) {
       if (yes) return;
       if (!stdin.isTTY || !stderr.isTTY) {
-        throw new Failure(`${question} Nobody can be asked here: give --yes to do it`, 2);
+        throw new Failure(`${question} Nobody can be asked here: give --yes to do it`, exitCodes.usage);
       }
       const answer = await ask(`${question} [y/N] `, true);
       if (!/^y(es)?$/i.test(answer.trim())) throw new Failure("nothing was done", 1);

@@ -2,9 +2,12 @@
 import type { Config } from "../config.ts";
 import type { Metric } from "../usage/metric.ts";
 
+/** The secret key and the database: made or started by the primary, where none was given. */
+export type Found = Pick<Config, "secretKey" | "databaseUrl">;
+
 export type ToWorker =
-  /** First: what it runs with. */
-  | { readonly kind: "start"; readonly config: Config }
+  /** First: the settings as they were given, and what the primary has made of some of them for all. */
+  | { readonly kind: "start"; readonly config: Config; readonly found: Found }
   /** With a socket, unless that has ended on the way. */
   | { readonly kind: "connection"; readonly id: number }
   /** Tell your figures. */

@@ -1,10 +1,10 @@
 /** A worker: one instance that serves the connections which its primary accepted. Started by `workers.ts`, never by hand. */
 import type { Socket } from "node:net";
-import { type Config, readConfig } from "../config.ts";
+import type { Config } from "../config.ts";
 import { createServer, type Server } from "../server.ts";
 import { explain } from "./explain.ts";
 import { heedUncaught, stopOnce } from "./serve.ts";
-import type { FromWorker, ToWorker } from "./worker-messages.ts";
+import type { Found, FromWorker, ToWorker } from "./worker-messages.ts";
 
 // A primary that is gone hears nothing any more; `disconnect` says so too.
 const tell = (message: FromWorker) => process.connected && process.send?.(message, undefined, {}, () => {});
@@ -27,15 +27,15 @@ const stop = stopOnce(
   () => {},
 );
 
-async function start(config: Config): Promise<Server | undefined> {
+async function start(config: Config, found: Found): Promise<Server | undefined> {
   try {
-    const server = await createServer(config);
+    const server = await createServer({ ...config, ...found });
     heedUncaught(server, stop);
     accept = await server.acceptor();
     tell({ kind: "ready" });
     return server;
   } catch (error) {
-    tell({ kind: "failed", message: explain(error, () => readConfig(process.env)) });
+    tell({ kind: "failed", message: explain(error, config) });
     process.exitCode = 1;
     process.disconnect?.();
     return undefined;
@@ -65,7 +65,7 @@ async function tellMetrics(id: number): Promise<void> {
 }
 
 process.on("message", (message: ToWorker, socket: Socket | undefined) => {
-  if (message.kind === "start") starting = start(message.config);
+  if (message.kind === "start") starting = start(message.config, message.found);
   else if (message.kind === "stop") stop(0);
   else if (message.kind === "metrics") tellMetrics(message.id).catch(() => {});
   else take(message.id, socket);

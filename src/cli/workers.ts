@@ -9,7 +9,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import type { AddressInfo } from "node:net";
 import { extname } from "node:path";
 import type { Logger } from "pino";
-import { developmentSecretKey } from "../auth/secret-key.ts";
+import { acceptedSecretKey } from "../auth/secret-key.ts";
 import type { Config } from "../config.ts";
 import { urlOf } from "../db/address.ts";
 import { migrate } from "../db/migrate.ts";
@@ -19,7 +19,7 @@ import { type MetricsPort, openMetricsPort } from "../metrics-port.ts";
 import { banner } from "./banner.ts";
 import { type Connections, createConnections } from "./connections.ts";
 import { onProgress, stopOnce } from "./serve.ts";
-import type { FromWorker, ToWorker } from "./worker-messages.ts";
+import type { Found, FromWorker, ToWorker } from "./worker-messages.ts";
 import { createWorkerMetrics } from "./worker-metrics.ts";
 
 /** Between the ends of a worker and its next start, when it ends again and again: doubled from the one to the other. */
@@ -56,9 +56,7 @@ export async function serveWithWorkers(config: Config): Promise<void> {
   try {
     // Here, so that its failure is told once; the workers find nothing left to do.
     await migrate(opened.listenAddress);
-    const secretKey = config.acceptSecretKey
-      ? (config.secretKey ?? (await developmentSecretKey(config.dataDir)))
-      : undefined;
+    const secretKey = await acceptedSecretKey(config);
     await workers.start(secretKey);
     const metrics = await workers.listenForMetrics();
     const address = await workers.listen();
@@ -93,7 +91,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
   const places = new Map<ChildProcess, number>();
   const metrics = createWorkerMetrics(places);
   let metricsPort: MetricsPort | undefined;
-  let workerConfig = config;
+  let found: Found = config;
   let stopping = false;
   let started = false;
 
@@ -128,7 +126,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
     });
     running.set(worker, ended);
     places.set(worker, place);
-    tell(worker, { kind: "start", config: workerConfig });
+    tell(worker, { kind: "start", config, found });
 
     // Not by "disconnect", which never comes while a socket is on its way. And not at once: what it said
     // last may be unread until the event loop has been round.
@@ -162,7 +160,7 @@ function createWorkers(config: Config, opened: OpenedDatabase): Workers {
   return {
     log,
     async start(secretKey) {
-      workerConfig = { ...config, secretKey, databaseUrl: urlOf(opened.address) };
+      found = { secretKey, databaseUrl: urlOf(opened.address) };
       const all = Array.from(
         { length: config.workers },
         (_, place) => new Promise<void>((onReady, onFailed) => startOne(place, 0, onReady, onFailed)),

@@ -32,7 +32,7 @@ export interface Walk {
 
 const branch = sql.raw("branch.value");
 /** Every row. */
-export const wholeLog: Walk = { columns: [], values: [], answers: [] };
+const wholeLog: Walk = { columns: [], values: [], answers: [] };
 
 /**
  * The index for a filter: the one whose rows are likely the fewest. Where only the

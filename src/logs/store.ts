@@ -26,7 +26,7 @@ export interface RequestLogStore {
 const maxNames = 100;
 
 /** For the transaction: an index in its order, even where Postgres thinks that sorting a few rows is cheaper. They may be many. */
-export const inIndexOrder: SQL = sql`
+const inIndexOrder: SQL = sql`
   SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_sort', 'enable_incremental_sort', 'enable_seqscan',
     'enable_bitmapscan', 'jit']) AS name`;
 
@@ -92,7 +92,7 @@ async function canMatch(tx: Executor, { apiKeyId, userId }: RequestLogFilter): P
 }
 
 /** The walk for a filter, the log asked for names where it takes them. */
-export async function findWalk(tx: Executor, filter: RequestLogFilter): Promise<Walk> {
+async function findWalk(tx: Executor, filter: RequestLogFilter): Promise<Walk> {
   const walk = walkOf(filter, []);
   if (walk.branches?.type !== "text") return walk;
   const found = await tx.execute<{ name: string }>(namesQuery(filter));
@@ -103,7 +103,7 @@ export async function findWalk(tx: Executor, filter: RequestLogFilter): Promise<
  * The methods of a service, or the services, that the log has: each is found from
  * the one before by a step through the index, however many rows it has.
  */
-export function namesQuery({ service }: RequestLogFilter): SQL {
+function namesQuery({ service }: RequestLogFilter): SQL {
   const column = sql.raw(service === undefined ? "service" : "method");
   const within = service === undefined ? sql`true` : sql`service = ${service}`;
   const step = (condition: SQL) =>

@@ -19,7 +19,7 @@ import {
 } from "@opentelemetry/api";
 import { type Call, type CallRecorder, cannotCount, type EndedCall } from "../auth/call.ts";
 import type { CallSpan } from "../auth/call-span.ts";
-import type { ReadHeader } from "../auth/credential.ts";
+import type { ReadHeader } from "../auth/read-header.ts";
 import { readTraceId, readTraceparent, traceIdOf } from "../auth/traceparent.ts";
 import { codeName } from "./code-name.ts";
 

@@ -190,6 +190,8 @@ test("headers are read raw as well, and two different tokens are none", async ()
     const answer = denied(await check({ raw: [...raw, [second, value]] }));
     assert.equal(answer.code, Code.Unauthenticated, second);
   }
+  const twice = denied(await check({ raw: [...raw, ...raw] }));
+  assert.equal(twice.code, Code.Unauthenticated);
   const merged = { "x-api-key": `${ada.token},${ada.token}` };
   assert.equal(denied(await check({ headers: merged })).code, Code.Unauthenticated);
 });

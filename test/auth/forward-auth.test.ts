@@ -294,6 +294,7 @@ test("headers that the caller adds to the proxy's change nothing, or refuse the 
   assert.equal(await status(payer.token, other, [["x_original_uri", pay]]), 403);
   assert.equal(await status(payer.token, other, [["x-latchkey-service", "invoices"]]), 403);
   assert.equal(await status(payer.token, pay, [["x-api-key", ada.token]]), 401);
+  assert.equal(await status(payer.token, pay, [["x-api-key", payer.token]]), 401);
   assert.equal(await status(payer.token, pay, [["authorization", `Bearer ${ada.token}`]]), 401);
   assert.equal(
     await status(payer.token, pay, [

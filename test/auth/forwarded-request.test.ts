@@ -13,12 +13,17 @@ test("headers that came several times are joined, and none of them is lost", () 
     "1",
     "x-a",
     "1",
+    "cookie",
+    "a=1",
+    "cookie",
+    "b=2",
   ]);
   assert.deepEqual(
     [...sent],
     [
       ["authorization", "Bearer a, Bearer b"],
-      ["x-a", "1"],
+      ["x-a", "1, 1"],
+      ["cookie", "a=1; b=2"],
     ],
   );
 });
@@ -37,6 +42,7 @@ for (const [headers, query, expected] of [
   [["x-original-uri", rpc, "x-forwarded-uri", "/a.B/D"], {}, "ambiguous"],
   [["x-original-uri", rpc, "x-original-url", "http://host/a.B/D"], {}, "ambiguous"],
   [["x-original-uri", rpc, "x-original-uri", "/a.B/D"], {}, "ambiguous"],
+  [["x-original-uri", `${rpc} ${rpc}`], {}, "ambiguous"],
   [
     ["x-original-method", "GET", "x-forwarded-method", "PUT", "x-original-uri", "/x"],
     { service: "s" },

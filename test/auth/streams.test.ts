@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
 import { after, before, test } from "node:test";
-import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import {
   createConnectTransport,
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
-import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import { createUserAndKey, sendToken, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
 let latchkey: TestServer;
@@ -32,18 +32,12 @@ async function openStream(transport: Transport, signal: AbortSignal) {
   return answers;
 }
 
-const withToken = (token: string): Interceptor[] => [
-  (next) => (req) => {
-    req.header.set("x-api-key", token);
-    return next(req);
-  },
-];
 const transports: Record<string, (token: string) => Transport> = {
   connect: (token) =>
-    createConnectTransport({ baseUrl: latchkey.url, httpVersion: "2", interceptors: withToken(token) }),
-  grpc: (token) => createGrpcTransport({ baseUrl: latchkey.url, interceptors: withToken(token) }),
+    createConnectTransport({ baseUrl: latchkey.url, httpVersion: "2", interceptors: [sendToken(token)] }),
+  grpc: (token) => createGrpcTransport({ baseUrl: latchkey.url, interceptors: [sendToken(token)] }),
   "grpc-web": (token) =>
-    createGrpcWebTransport({ baseUrl: latchkey.url, httpVersion: "2", interceptors: withToken(token) }),
+    createGrpcWebTransport({ baseUrl: latchkey.url, httpVersion: "2", interceptors: [sendToken(token)] }),
 };
 
 const endings: Record<string, (apiKeyId: string) => PromiseLike<unknown>> = {
@@ -133,7 +127,7 @@ test("hundreds of streams of one key outlive the loss of the LISTEN connection",
   const server = await startServer({ logInfrastructure: true });
   t.after(() => server.close());
   const connected = (key: string) =>
-    createGrpcTransport({ baseUrl: server.url, interceptors: withToken(key) });
+    createGrpcTransport({ baseUrl: server.url, interceptors: [sendToken(key)] });
   const { token } = await createUserAndKey(server.asStaff, "many");
   const stop = new AbortController();
   setMaxListeners(0, stop.signal);

@@ -2,14 +2,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import {
-  createRedactor,
-  createToken,
-  hashToken,
-  isToken,
-  tokenPattern,
-  tokenStart,
-} from "../../src/auth/token.ts";
+import { createRedactor, createToken, hashToken, isToken, tokenStart } from "../../src/auth/token.ts";
+import { tokenPattern } from "../harness/token-pattern.ts";
 
 const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 

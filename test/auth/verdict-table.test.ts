@@ -1,6 +1,6 @@
 /**
  * The verdict, as a table: every mode × access level × credential × protocol × kind of
- * method. What is expected is written down from DESIGN.md ("The verdict"); nothing of it
+ * method. What is expected is written down case by case; nothing of it
  * is worked out by the code under test.
  */
 import assert from "node:assert/strict";

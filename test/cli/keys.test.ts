@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { hashToken, tokenPattern } from "../../src/auth/token.ts";
+import { hashToken } from "../../src/auth/token.ts";
 import { ApiKeyStatus, RevocationReason } from "../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { type Home, jsonLines, newHome, tableRows } from "../harness/cli.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { createUserAndKey, secretKey, startServer, type TestServer } from "../harness/server.ts";
+import { tokenPattern } from "../harness/token-pattern.ts";
 
 let server: TestServer;
 let home: Home;

@@ -1,6 +1,8 @@
 /** `latchkey serve`: settings as flags, and `--watch`. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { cpSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { test } from "node:test";
 import { type Config, settings } from "../../src/config.ts";
@@ -35,6 +37,37 @@ test("a flag stands above the environment, with serve and without", async (t) =>
     child.kill("SIGTERM");
     const { code, stderr } = await exited;
     assert.deepEqual([code, stderr], [0, ""]);
+  }
+});
+
+test("what a start fails with is told with the values that flags gave", async (t) => {
+  const rival = createServer().listen(0, "127.0.0.1");
+  t.after(() => rival.close());
+  await once(rival, "listening");
+  const { port } = rival.address() as AddressInfo;
+  const env = await onDatabase({ PORT: "1", HOST: "no-such-host.invalid" });
+  const missing = join(newDirectory(), "missing.pem");
+  const here = ["--host", "127.0.0.1"];
+  for (const [args, message] of [
+    [
+      [...here, "--port", String(port)],
+      `127.0.0.1:${port} is taken by another process: stop it, or choose another port with PORT or --port`,
+    ],
+    [
+      [...here, "--port", String(port), "--workers", "2"],
+      `127.0.0.1:${port} is taken by another process: stop it, or choose another port with PORT or --port`,
+    ],
+    [["--port", "0", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:0 ("],
+    [[...here, "--tls-cert", missing, "--tls-key", missing], "cannot read LATCHKEY_TLS_CERT ("],
+    [
+      [...here, "--tls-cert", missing, "--tls-key", missing, "--workers", "2"],
+      "cannot read LATCHKEY_TLS_CERT (",
+    ],
+    [[...here, "--database-url", "postgres://ada@127.0.0.1:1/keys"], "cannot use Postgres at 127.0.0.1:1,"],
+  ] as const) {
+    const { code, stdout, stderr } = await spawnMain(["serve", ...args], env).exited;
+    assert.deepEqual([code, stdout], [1, ""], args.join(" "));
+    assert.ok(stderr.includes(`latchkey: ${message}`), `${args.join(" ")}: ${stderr}`);
   }
 });
 

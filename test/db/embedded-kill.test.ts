@@ -9,23 +9,10 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
+import { finallyDo } from "../harness/finally-do.ts";
 
 const asRoot = process.getuid?.() === 0;
 const nobody = asRoot ? { uid: 65_534, gid: 65_534 } : {};
-
-/** Runs `step` after the test, last registered first: servers stop before their directories go. */
-function finallyDo(t: TestContext, step: () => Promise<unknown>): void {
-  let steps = cleanups.get(t);
-  if (!steps) {
-    steps = [];
-    cleanups.set(t, steps);
-    t.after(async () => {
-      for (let next = steps?.pop(); next; next = steps?.pop()) await next();
-    });
-  }
-  steps.push(step);
-}
-const cleanups = new WeakMap<TestContext, (() => Promise<unknown>)[]>();
 
 /** A directory that any user can enter; whatever server still runs in its `data` is ended with it. */
 async function workspace(t: TestContext): Promise<string> {

@@ -25,23 +25,10 @@ import {
   EmbeddedPostgresError,
   startEmbeddedPostgres,
 } from "../../src/db/embedded/embedded.ts";
+import { finallyDo } from "../harness/finally-do.ts";
 
 const asRoot = process.getuid?.() === 0;
 const onLinux = process.platform === "linux";
-
-/** Runs `step` after the test, last registered first: servers stop before their directories go. */
-function finallyDo(t: TestContext, step: () => Promise<unknown>): void {
-  let steps = cleanups.get(t);
-  if (!steps) {
-    steps = [];
-    cleanups.set(t, steps);
-    t.after(async () => {
-      for (let next = steps?.pop(); next; next = steps?.pop()) await next();
-    });
-  }
-  steps.push(step);
-}
-const cleanups = new WeakMap<TestContext, (() => Promise<unknown>)[]>();
 
 /** A directory that any user can enter, removed with everything in it. */
 async function workspace(t: TestContext): Promise<string> {

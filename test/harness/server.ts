@@ -4,7 +4,7 @@ import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import type postgres from "postgres";
 import { type Config, readConfig, withDefaults } from "../../src/config.ts";
@@ -102,17 +102,20 @@ export async function startServer(
   };
 }
 
+/** Sends a text as the token, whether it can be one or not, above what the call itself has set. */
+export function sendToken(token: string | undefined): Interceptor {
+  return (next) => (req) => {
+    if (token !== undefined) req.header.set("x-api-key", token);
+    return next(req);
+  };
+}
+
 /** A Connect transport over HTTP/1.1 that sends a token. */
 export function connectTransport(baseUrl: string, token: string | undefined): Transport {
   return createConnectTransport({
     baseUrl,
     httpVersion: "1.1",
-    interceptors: [
-      (next) => (req) => {
-        if (token !== undefined) req.header.set("x-api-key", token);
-        return next(req);
-      },
-    ],
+    interceptors: [sendToken(token)],
   });
 }
 

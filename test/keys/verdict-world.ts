@@ -197,7 +197,7 @@ export async function readRows(sql: postgres.Sql): Promise<Rows> {
   return { keys: new Map(keys.map(({ hash, ...row }) => [hash, row])), firstStaff: staff[0] };
 }
 
-/** The verdict, worked out from DESIGN.md ("The verdict") and the rows alone. */
+/** The verdict, worked out from the rows alone, by other code than the one under test. */
 export function reference(rows: Rows, question: Question, nowMs: number): Verdict {
   const found = identify(rows, question, nowMs);
   const { denial, principal, credentialKind, subject } = found;

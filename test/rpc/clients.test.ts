@@ -21,7 +21,7 @@ import {
 } from "../../src/gen/api/users/user_service_pb.js";
 import type { RequestLog } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
 import { CredentialKind } from "../../src/gen/latchkey/v1/verdict_pb.js";
-import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import { createUserAndKey, sendToken, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
 const repository = fileURLToPath(new URL("../..", import.meta.url));
@@ -75,14 +75,6 @@ function overTransport(transport: Transport): Caller {
     },
   };
 }
-
-const sendToken =
-  (token: string): Interceptor =>
-  (next) =>
-  (req) => {
-    req.header.set("x-api-key", token);
-    return next(req);
-  };
 
 const contract = grpc.loadPackageDefinition(
   loadSync("api/users/user_service.proto", { includeDirs: [`${repository}/proto`], longs: String }),

@@ -10,15 +10,9 @@ import {
 import { ServerReflection } from "../../src/gen/grpc/reflection/v1/reflection_pb.js";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../src/gen/health/v1/health_pb.js";
 import { breakDatabase, openSql } from "../harness/postgres.ts";
-import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import { createUserAndKey, sendToken, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
-const withToken = (token: string): Interceptor[] => [
-  (next) => (req) => {
-    req.header.set("x-api-key", token);
-    return next(req);
-  },
-];
 const transports: Record<string, (baseUrl: string, interceptors: Interceptor[]) => Transport> = {
   connect: (baseUrl, interceptors) => createConnectTransport({ baseUrl, httpVersion: "2", interceptors }),
   grpc: (baseUrl, interceptors) => createGrpcTransport({ baseUrl, interceptors }),
@@ -59,7 +53,7 @@ for (const [protocol, createTransport] of Object.entries(transports)) {
       const server = await startServer({ usageDurability: "strict", logInfrastructure: true });
       t.after(() => server.close());
       const { apiKeyId, token } = await createUserAndKey(server.asStaff, "strict");
-      const transport = createTransport(server.url, withToken(token));
+      const transport = createTransport(server.url, [sendToken(token)]);
       await run(transport);
       const mend = await breakDatabase(server);
       // Its verdict is cached, so the handler runs; it is the commit that fails.
@@ -88,7 +82,7 @@ test("batched: calls go on while the database is away, health says so, and all a
   const server = await startServer({ logInfrastructure: true, cacheStaleIfErrorMs: 60_000 });
   t.after(() => server.close());
   const { apiKeyId, token } = await createUserAndKey(server.asStaff, "batched");
-  const transport = transports.grpc!(server.url, withToken(token));
+  const transport = transports.grpc!(server.url, [sendToken(token)]);
   const health = createClient(Health, transport);
   let calls = 0;
   const check = async () => {

@@ -1,13 +1,5 @@
 /** What a failed call is told as. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.js";
-
-/** Why the verdict refused, as the wire says it (e.g. "EXPIRED"); undefined where it did not. */
-export function refusalReason(error: unknown): string | undefined {
-  return ConnectError.from(error)
-    .findDetails(ErrorInfoSchema)
-    .find(({ domain }) => domain === "latchkey")?.reason;
-}
 
 /** Whether the server has read the request and done nothing; otherwise nobody knows. */
 export function isRefusal(error: unknown): boolean {

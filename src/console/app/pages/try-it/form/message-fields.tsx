@@ -61,7 +61,7 @@ function Oneof({ oneof, value, onChange }: { oneof: DescOneof } & Omit<MessageFi
 
 const blankOf = (kind: string): JsonValue => (kind === "message" ? {} : "");
 
-export function withField(value: JsonObject, name: string, part: JsonValue | undefined): JsonObject {
+function withField(value: JsonObject, name: string, part: JsonValue | undefined): JsonObject {
   const { [name]: _old, ...others } = value;
   return part === undefined ? others : { ...others, [name]: part };
 }
