@@ -4,7 +4,8 @@ import type { RequestLog } from "../../../../gen/latchkey/v1/request_log_service
 import type { User } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
 import { CredentialKind, DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
 import { CodeBadge, DenialBadge } from "../../parts/badge.tsx";
-import { type Column, rowLink } from "../../parts/data-table/data-table.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { rowLink } from "../../parts/data-table/data-table.tsx";
 import { formatDuration } from "../../parts/format.ts";
 import { Time } from "../../parts/time.tsx";
 import { credentialWords } from "../../parts/words.ts";
