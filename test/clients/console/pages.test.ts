@@ -54,7 +54,7 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
   assert.match((await values.textContent()) ?? "", /Requests\d/);
   await page.getByText("30d", { exact: true }).click();
   await page.waitForURL(/range=30d/);
-  await page.getByText("All calls of the last 30 days.").waitFor();
+  await page.getByText("All calls of the last 30 days, the console's own included.").waitFor();
   person.assertNothingOdd();
 });
 
