@@ -1,33 +1,14 @@
 /** Keys in the console: made, found, changed, rotated and ended; and what clients then get. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import type { Browser } from "playwright-core";
 import { ApiKeyType } from "../../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { noteSecret } from "../../harness/secrets.ts";
-import { createUserAndKey, startServer, type TestServer } from "../../harness/server.ts";
+import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
-});
+openConsole("");
 
 /** What grpc-js gets for api.users.UserService/GetUser of user 1. */
 async function getUserOverGrpc(token: string): Promise<status> {

@@ -1,30 +1,11 @@
 /** The overview, users, the audit log and the server in the console. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import type { Browser } from "playwright-core";
-import { createUserAndKey, secretKey, startServer, type TestServer } from "../../harness/server.ts";
+import { test } from "node:test";
+import { createUserAndKey, secretKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
-});
+openConsole("");
 
 test("the overview shows calls, whose they are and what failed, by itself", async () => {
   const { page } = person;
