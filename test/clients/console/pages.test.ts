@@ -56,7 +56,8 @@ test("a user is made, changed, disabled, enabled and deleted, and the audit log 
   await page.getByRole("button", { name: "Edit" }).click();
   await dialog.getByLabel("Bio").fill("on call this week");
   await dialog.getByRole("button", { name: "Save changes" }).click();
-  await page.getByText("on call this week").waitFor();
+  // In the dialog it stands before it is saved.
+  await page.locator("#main").getByText("on call this week").waitFor();
 
   const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({ userId: id, name: "theirs" });
   await page.getByRole("button", { name: "Disable" }).click();
