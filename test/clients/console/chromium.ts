@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import { after, afterEach, before, beforeEach } from "node:test";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
-import { secretKey } from "../../harness/server.ts";
+import { secretKey, startServer, type TestServer } from "../../harness/server.ts";
 
 const command = process.env.LATCHKEY_TEST_CHROMIUM || inPath("chromium");
 
@@ -78,4 +79,35 @@ export async function openPerson(
       await context.close();
     },
   };
+}
+
+/** Of the file whose tests called {@link openConsole}; each file is a process of its own. */
+export let browser: Browser;
+export let latchkey: TestServer;
+/** Who looks at the console in the test that runs. */
+export let person: Person;
+
+/**
+ * A browser and a server for all tests of a file, and for each test somebody who is
+ * signed in at a path of the console; without a path, who has no page open yet.
+ * `prepare` makes, once, what the tests look at: another `before` would not wait for the server.
+ */
+export function openConsole(path?: string, prepare?: () => Promise<void>): void {
+  before(async () => {
+    [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
+    await prepare?.();
+  });
+  after(async () => {
+    await browser?.close();
+    await latchkey?.close();
+  });
+  beforeEach(async () => {
+    person = await openPerson(browser, latchkey.url);
+    if (path === undefined) return;
+    await person.open(path);
+    await person.signIn();
+  });
+  afterEach(async () => {
+    await person?.close();
+  });
 }

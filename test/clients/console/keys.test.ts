@@ -1,33 +1,14 @@
 /** Keys in the console: made, found, changed, rotated and ended; and what clients then get. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import type { Browser } from "playwright-core";
 import { ApiKeyType } from "../../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { noteSecret } from "../../harness/secrets.ts";
-import { createUserAndKey, startServer, type TestServer } from "../../harness/server.ts";
+import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
-});
+openConsole("");
 
 /** What grpc-js gets for api.users.UserService/GetUser of user 1. */
 async function getUserOverGrpc(token: string): Promise<status> {
@@ -105,6 +86,64 @@ test("a key that is created works from grpc-js, as far as it was allowed, and it
     await page.waitForLoadState("networkidle");
     assert.ok(!(await page.content()).includes(token));
   }
+  person.assertNothingOdd();
+});
+
+test("a token that nobody copied goes off the page by no way that does not ask first", async () => {
+  const { page } = person;
+  const question = page.getByRole("dialog", { name: "Leave without the token?" });
+  /** Stays, with the keyboard alone, and finds the token where it was. */
+  const stay = async (token: string) => {
+    await question.waitFor();
+    await page.keyboard.press("Escape");
+    await question.waitFor({ state: "hidden" });
+    assert.equal(await page.getByTestId("token").textContent(), token);
+  };
+  const go = (name: string) => page.getByRole("navigation").getByRole("link", { name }).click();
+  const dismissed: string[] = [];
+  page.on("dialog", (dialog) => {
+    dismissed.push(dialog.type());
+    void dialog.dismiss();
+  });
+
+  await person.open("/keys");
+  await page.getByRole("main").getByRole("link", { name: "Create API key" }).click();
+  await page.getByLabel("Name").fill("not copied");
+  await page.getByRole("button", { name: "Create API key" }).click();
+  const made = await shownToken();
+  await go("Overview");
+  await stay(made);
+  await page.goBack();
+  await stay(made);
+  await page.getByRole("button", { name: "Create another" }).click();
+  await stay(made);
+  await page.evaluate("location.reload()");
+  await until(
+    () => dismissed,
+    ([type]) => type === "beforeunload",
+  );
+  assert.equal(await page.getByTestId("token").textContent(), made);
+  await go("Request logs");
+  await question.getByRole("button", { name: "Leave without it" }).click();
+  await page.getByRole("heading", { name: "Request logs" }).waitFor();
+
+  const { apiKeyId } = await createUserAndKey(latchkey.asStaff, "careless");
+  await person.open(`/keys/${apiKeyId}`);
+  await page.getByRole("button", { name: "Rotate" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Rotate" }).click();
+  const rotated = await shownToken();
+  await page.keyboard.press("Escape");
+  await stay(rotated);
+  await page.getByRole("dialog", { name: "The new token" }).getByRole("button", { name: "Close" }).click();
+  await stay(rotated);
+  // Copied by hand: nothing is left to ask.
+  await page.getByTestId("token").selectText();
+  await page.keyboard.press("ControlOrMeta+c");
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "hidden" });
+  assert.equal(await page.getByTestId("token").count(), 0);
+  await go("Overview");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
   person.assertNothingOdd();
 });
 

@@ -1,19 +1,14 @@
 /** The request log in the console: filtered, followed, opened, saved. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import type { Browser } from "playwright-core";
-import { createUserAndKey, startServer, type TestServer } from "../../harness/server.ts";
+import { test } from "node:test";
+import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { latchkey, openConsole, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
 let key: Awaited<ReturnType<typeof createUserAndKey>>;
 
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
+openConsole("", async () => {
   key = await createUserAndKey(latchkey.asStaff, "caller");
   const { users } = latchkey.as(key.token);
   for (let n = 0; n < 3; n++) await users.getUser({ userId: key.userId });
@@ -23,18 +18,6 @@ before(async () => {
     () => latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId: key.apiKeyId } }),
     ({ requestLogs }) => requestLogs.length === 5,
   );
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
 });
 
 const rows = () => person.page.getByRole("table", { name: "Request logs" }).locator("tbody tr");

@@ -1,30 +1,11 @@
 /** The overview, users, the audit log and the server in the console. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import type { Browser } from "playwright-core";
-import { createUserAndKey, secretKey, startServer, type TestServer } from "../../harness/server.ts";
+import { test } from "node:test";
+import { createUserAndKey, secretKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
-});
+openConsole("");
 
 test("the overview shows calls, whose they are and what failed, by itself", async () => {
   const { page } = person;
@@ -54,7 +35,7 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
   assert.match((await values.textContent()) ?? "", /Requests\d/);
   await page.getByText("30d", { exact: true }).click();
   await page.waitForURL(/range=30d/);
-  await page.getByText("All calls of the last 30 days.").waitFor();
+  await page.getByText("All calls of the last 30 days, the console's own included.").waitFor();
   person.assertNothingOdd();
 });
 
@@ -75,7 +56,8 @@ test("a user is made, changed, disabled, enabled and deleted, and the audit log 
   await page.getByRole("button", { name: "Edit" }).click();
   await dialog.getByLabel("Bio").fill("on call this week");
   await dialog.getByRole("button", { name: "Save changes" }).click();
-  await page.getByText("on call this week").waitFor();
+  // In the dialog it stands before it is saved.
+  await page.locator("#main").getByText("on call this week").waitFor();
 
   const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({ userId: id, name: "theirs" });
   await page.getByRole("button", { name: "Disable" }).click();

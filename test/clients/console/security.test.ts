@@ -3,31 +3,12 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import type { Browser } from "playwright-core";
-import { createUserAndKey, secretKey, startServer, type TestServer } from "../../harness/server.ts";
+import { test } from "node:test";
+import { createUserAndKey, secretKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { latchkey, openConsole, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
-});
+openConsole("");
 
 /** Markup that runs a script if it is taken for markup, in each of the usual ways. */
 const attack = `"><img src=x onerror="window.attacked=1"><svg onload=window.attacked=1></svg><script>window.attacked=1</script>{{constructor.constructor('window.attacked=1')()}}`;

@@ -1,29 +1,10 @@
 /** Signing in and out, and what happens to a page whose session ends. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
-import type { Browser } from "playwright-core";
-import { createUserAndKey, secretKey, startServer, type TestServer } from "../../harness/server.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { test } from "node:test";
+import { createUserAndKey, secretKey } from "../../harness/server.ts";
+import { latchkey, openConsole, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-afterEach(async () => {
-  await person?.close();
-});
-
-async function arrive(path = ""): Promise<void> {
-  person = await openPerson(browser, latchkey.url);
-  await person.open(path);
-}
+openConsole();
 
 async function staffKey(name: string) {
   const key = await createUserAndKey(latchkey.asStaff, name);
@@ -36,7 +17,7 @@ async function staffKey(name: string) {
 
 test("a staff user's token signs in, leads to where one wanted to go, and is kept nowhere in the page", async () => {
   const { token } = await staffKey("ada");
-  await arrive("/keys?q=invoices");
+  await person.open("/keys?q=invoices");
   const { page } = person;
   await page.waitForURL(/\/console\/sign-in/);
   await person.signIn(token);
@@ -58,7 +39,7 @@ test("a staff user's token signs in, leads to where one wanted to go, and is kep
 });
 
 test("a token that is no good is refused with the reason, and the secret key signs in", async () => {
-  await arrive();
+  await person.open("");
   const { page } = person;
   const field = page.getByLabel("API key token");
   await page.getByRole("button", { name: "Sign in" }).click();
@@ -72,7 +53,7 @@ test("a token that is no good is refused with the reason, and the secret key sig
 });
 
 test("signing out ends the session, also for who keeps its cookie", async () => {
-  await arrive();
+  await person.open("");
   const { page } = person;
   await person.signIn();
   const cookies = await page.context().cookies();
@@ -88,7 +69,7 @@ test("signing out ends the session, also for who keeps its cookie", async () => 
 
 test("revoking the key behind it ends a session in the middle of a form, and nothing is lost on signing in again", async () => {
   const { userId, apiKeyId, token } = await staffKey("grace");
-  await arrive("/keys/new");
+  await person.open("/keys/new");
   const { page } = person;
   await person.signIn(token);
   await page.getByLabel("Name").fill("half done");
@@ -122,7 +103,7 @@ test("a plain user sees their own keys and calls, and nothing of others", async 
   const other = await createUserAndKey(latchkey.asStaff, "secretive");
   await latchkey.as(other.token).users.getUser({ userId: other.userId });
   const { token } = await createUserAndKey(latchkey.asStaff, "plain");
-  await arrive();
+  await person.open("");
   const { page } = person;
   await person.signIn(token);
   const pages = page.getByRole("navigation", { name: "Pages" });

@@ -1,30 +1,11 @@
 /** "Try it": forms made from messages, and calls with another's token. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import type { Browser } from "playwright-core";
-import { createUserAndKey, startServer, type TestServer } from "../../harness/server.ts";
+import { test } from "node:test";
+import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { launchChromium, openPerson, type Person } from "./chromium.ts";
+import { latchkey, openConsole, person } from "./chromium.ts";
 
-let browser: Browser;
-let latchkey: TestServer;
-let person: Person;
-
-before(async () => {
-  [browser, latchkey] = await Promise.all([launchChromium(), startServer()]);
-});
-after(async () => {
-  await browser?.close();
-  await latchkey?.close();
-});
-beforeEach(async () => {
-  person = await openPerson(browser, latchkey.url);
-  await person.open("/try");
-  await person.signIn();
-});
-afterEach(async () => {
-  await person?.close();
-});
+openConsole("/try");
 
 const send = () => person.page.getByRole("button", { name: "Send" }).click();
 const answer = () => person.page.getByRole("region", { name: "Answer" });

@@ -4,7 +4,7 @@ import { errorText } from "./error-text.ts";
 import { Notice } from "./notice.tsx";
 
 interface ConfirmFormProps {
-  /** What will happen. */
+  /** What will happen, or the fields of what will be written. */
   readonly children: ReactNode;
   /** On the button that does it. */
   readonly action: string;
@@ -15,7 +15,7 @@ interface ConfirmFormProps {
   readonly onCancel: () => void;
 }
 
-/** The body of a dialog that asks before something is done. */
+/** The body of a dialog that asks before something is done, or for what it is done with. */
 export function ConfirmForm(props: ConfirmFormProps) {
   const { children, action, isDanger = false, isReady = true, onConfirm, onCancel } = props;
   const [error, setError] = useState<unknown>();

@@ -15,9 +15,11 @@ interface TokenOnceProps {
   /** Empty where the server has told it before. */
   readonly token: string;
   readonly withheldReason: string;
+  /** The token was copied, by itself or within a command. */
+  readonly onCopied: () => void;
 }
 
-export function TokenOnce({ apiKey, token, withheldReason }: TokenOnceProps) {
+export function TokenOnce({ apiKey, token, withheldReason, onCopied }: TokenOnceProps) {
   const call = useFirstCall(apiKey, token);
   if (token === "") {
     return (
@@ -27,10 +29,16 @@ export function TokenOnce({ apiKey, token, withheldReason }: TokenOnceProps) {
     );
   }
   return (
-    <Stack gap="md">
+    <Stack
+      gap="md"
+      // Selected and copied by hand.
+      onCopy={() => {
+        if (window.getSelection()?.toString().includes(token)) onCopied();
+      }}
+    >
       <div className={classes.token}>
         <code data-testid="token">{token}</code>
-        <CopyButton value={token} label="Copy the token">
+        <CopyButton value={token} label="Copy the token" onCopied={onCopied}>
           Copy
         </CopyButton>
       </div>
@@ -42,10 +50,10 @@ export function TokenOnce({ apiKey, token, withheldReason }: TokenOnceProps) {
             <Tabs.Tab value="grpcurl">grpcurl</Tabs.Tab>
           </Tabs.List>
           <Tabs.Panel value="curl" pt="sm">
-            <CodeBlock code={curlCommand(call)} label="curl command" />
+            <CodeBlock code={curlCommand(call)} label="curl command" onCopied={onCopied} />
           </Tabs.Panel>
           <Tabs.Panel value="grpcurl" pt="sm">
-            <CodeBlock code={grpcurlCommand(call)} label="grpcurl command" />
+            <CodeBlock code={grpcurlCommand(call)} label="grpcurl command" onCopied={onCopied} />
           </Tabs.Panel>
         </Tabs>
       )}

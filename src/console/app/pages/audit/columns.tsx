@@ -2,7 +2,8 @@ import { Link } from "@tanstack/react-router";
 import type { ApiKey } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import type { AuditEvent } from "../../../../gen/latchkey/v1/audit_log_service_pb.js";
 import type { User } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
-import { type Column, rowLink } from "../../parts/data-table/data-table.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { rowLink } from "../../parts/data-table/data-table.tsx";
 import { Time } from "../../parts/time.tsx";
 import { actionWords } from "./search.ts";
 

@@ -13,6 +13,7 @@ import { LinkButton } from "../../parts/link-button.tsx";
 import { Notice } from "../../parts/notice.tsx";
 import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
+import { useTokenGuard } from "../../parts/token-guard.tsx";
 import { TokenOnce } from "../../parts/token-once.tsx";
 import { useMe } from "../../session/state.ts";
 
@@ -104,6 +105,7 @@ function NewKeyForm({ draft, onChange, onMade }: NewKeyFormProps) {
 
 function Made({ made, onAnother }: { made: CreateApiKeyResponse; onAnother: () => void }) {
   const { apiKey, token, tokenWithheldReason } = made;
+  const guard = useTokenGuard(token);
   if (apiKey === undefined) return null;
   return (
     <>
@@ -111,18 +113,24 @@ function Made({ made, onAnother }: { made: CreateApiKeyResponse; onAnother: () =
       <div>
         <div className={classes.made}>
           <Panel title="Its token">
-            <TokenOnce apiKey={apiKey} token={token} withheldReason={tokenWithheldReason} />
+            <TokenOnce
+              apiKey={apiKey}
+              token={token}
+              withheldReason={tokenWithheldReason}
+              onCopied={guard.keep}
+            />
           </Panel>
           <Group gap="xs" mt="md">
-            <LinkButton to="/keys/$id" params={{ id: apiKey.id }}>
+            <LinkButton to="/keys/$id" params={{ id: apiKey.id }} onClick={guard.keep}>
               I have copied it: to the key
             </LinkButton>
-            <Button variant="default" onClick={onAnother}>
+            <Button variant="default" onClick={() => guard.leave(onAnother)}>
               Create another
             </Button>
           </Group>
         </div>
       </div>
+      {guard.question}
     </>
   );
 }

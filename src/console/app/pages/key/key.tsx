@@ -13,9 +13,8 @@ import { useLiveInterval } from "../../parts/live.ts";
 import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
-import { RangeControl } from "../../parts/range-control.tsx";
 import { RevokeDialog } from "../../parts/revoke-dialog.tsx";
-import { TrafficChart } from "../../parts/traffic-chart.tsx";
+import { TrafficPanel } from "../../parts/traffic-panel.tsx";
 import classes from "./key.module.css";
 import { KeyFacts } from "./key-facts.tsx";
 import { RecentCalls } from "./recent-calls.tsx";
@@ -99,32 +98,12 @@ function KeyView({ apiKey }: { apiKey: ApiKey }) {
       <div className={classes.page}>
         <div className={classes.main}>
           <RotationPanel apiKey={apiKey} range={range} onRevoke={() => setDialog("revoke")} />
-          <Panel
-            title="Traffic"
-            actions={
-              <RangeControl
-                value={range}
-                onChange={(next) => void navigate({ search: { range: next }, replace: true })}
-              />
-            }
-          >
-            <div className={classes.charts}>
-              <TrafficChart
-                range={range}
-                filter={{ apiKeyId: apiKey.id }}
-                show="requests"
-                of="this key"
-                height={180}
-              />
-              <TrafficChart
-                range={range}
-                filter={{ apiKeyId: apiKey.id }}
-                show="latency"
-                of="this key"
-                height={180}
-              />
-            </div>
-          </Panel>
+          <TrafficPanel
+            range={range}
+            filter={{ apiKeyId: apiKey.id }}
+            of="this key"
+            onRange={(next) => void navigate({ search: { range: next }, replace: true })}
+          />
           <RecentCalls apiKeyId={apiKey.id} />
         </div>
         <KeyFacts apiKey={apiKey} />

@@ -1,15 +1,13 @@
 import { useQuery } from "@connectrpc/connect-query";
 import { Link } from "@tanstack/react-router";
 import { type RequestLog, RequestLogService } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
-import { DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
-import { CodeBadge, DenialBadge } from "../../parts/badge.tsx";
-import { type Column, DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
+import { addressColumn, agoColumn, codeColumn, durationColumn } from "../../parts/call-columns.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
 import { EmptyState } from "../../parts/empty-state.tsx";
-import { formatDuration } from "../../parts/format.ts";
 import { useLiveInterval } from "../../parts/live.ts";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
-import { Time } from "../../parts/time.tsx";
 
 function columnsOf(apiKeyId: string): readonly Column<RequestLog>[] {
   return [
@@ -28,24 +26,10 @@ function columnsOf(apiKeyId: string): readonly Column<RequestLog>[] {
         </Link>
       ),
     },
-    {
-      id: "code",
-      header: "Code",
-      cell: ({ code, denialReason }) =>
-        denialReason === DenialReason.UNSPECIFIED ? (
-          <CodeBadge code={code} />
-        ) : (
-          <DenialBadge reason={denialReason} />
-        ),
-    },
-    {
-      id: "address",
-      header: "Address",
-      only: "wide",
-      cell: ({ peerAddress }) => <code>{peerAddress}</code>,
-    },
-    { id: "duration", header: "Duration", align: "end", cell: ({ duration }) => formatDuration(duration) },
-    { id: "time", header: "Time", align: "end", cell: ({ time }) => <Time value={time} /> },
+    codeColumn,
+    { ...addressColumn, only: "wide" },
+    durationColumn,
+    agoColumn,
   ];
 }
 

@@ -12,6 +12,7 @@ import {
 } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import { errorText, isRefusal } from "../../parts/error-text.ts";
 import { Notice } from "../../parts/notice.tsx";
+import { useTokenGuard } from "../../parts/token-guard.tsx";
 import { TokenOnce } from "../../parts/token-once.tsx";
 
 const hourMs = 3_600_000;
@@ -33,35 +34,50 @@ export function RotateDialog({ apiKey, opened, onClose }: RotateDialogProps) {
   const [made, setMade] = useState<RotateApiKeyResponse>();
   const navigate = useNavigate();
   const newKey = made?.apiKey;
+  const guard = useTokenGuard(made?.token);
+
+  function close() {
+    setMade(undefined);
+    onClose();
+  }
+
   return (
-    <Modal
-      opened={opened}
-      onClose={onClose}
-      title={made === undefined ? `Rotate “${apiKey.name}”` : "The new token"}
-      size="lg"
-      // A stray click must not lose the token.
-      closeOnClickOutside={made === undefined}
-      closeOnEscape={made === undefined}
-      withCloseButton={made === undefined}
-    >
-      {made === undefined || newKey === undefined ? (
-        <RotateForm apiKey={apiKey} onClose={onClose} onMade={setMade} />
-      ) : (
-        <Stack gap="md">
-          <TokenOnce apiKey={newKey} token={made.token} withheldReason={made.tokenWithheldReason} />
-          <Group justify="flex-end">
-            <Button
-              onClick={() => {
-                onClose();
-                void navigate({ to: "/keys/$id", params: { id: newKey.id } });
-              }}
-            >
-              I have copied it: to the new key
-            </Button>
-          </Group>
-        </Stack>
-      )}
-    </Modal>
+    <>
+      <Modal
+        // The token may come after the form was closed.
+        opened={opened || made !== undefined}
+        onClose={() => guard.leave(close)}
+        title={made === undefined ? `Rotate “${apiKey.name}”` : "The new token"}
+        size="lg"
+        // Escape answers the question, and does not ask it again.
+        closeOnEscape={!guard.isAsking}
+      >
+        {made === undefined || newKey === undefined ? (
+          <RotateForm apiKey={apiKey} onClose={onClose} onMade={setMade} />
+        ) : (
+          <Stack gap="md">
+            <TokenOnce
+              apiKey={newKey}
+              token={made.token}
+              withheldReason={made.tokenWithheldReason}
+              onCopied={guard.keep}
+            />
+            <Group justify="flex-end">
+              <Button
+                onClick={() => {
+                  guard.keep();
+                  onClose();
+                  void navigate({ to: "/keys/$id", params: { id: newKey.id } });
+                }}
+              >
+                I have copied it: to the new key
+              </Button>
+            </Group>
+          </Stack>
+        )}
+      </Modal>
+      {guard.question}
+    </>
   );
 }
 

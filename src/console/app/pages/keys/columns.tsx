@@ -1,7 +1,8 @@
 import { Link } from "@tanstack/react-router";
 import type { ApiKey } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import { Badge, KeyStatusBadge } from "../../parts/badge.tsx";
-import { type Column, rowLink } from "../../parts/data-table/data-table.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { rowLink } from "../../parts/data-table/data-table.tsx";
 import { Expiry } from "../../parts/expiry.tsx";
 import { formatCount } from "../../parts/format.ts";
 import { Time } from "../../parts/time.tsx";

@@ -2,10 +2,10 @@ import { Link } from "@tanstack/react-router";
 import type { ApiKey } from "../../../../gen/latchkey/v1/api_key_service_pb.js";
 import type { RequestLog } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
 import type { User } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
-import { CredentialKind, DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
-import { CodeBadge, DenialBadge } from "../../parts/badge.tsx";
-import { type Column, rowLink } from "../../parts/data-table/data-table.tsx";
-import { formatDuration } from "../../parts/format.ts";
+import { CredentialKind } from "../../../../gen/latchkey/v1/verdict_pb.js";
+import { addressColumn, codeColumn, durationColumn, errorColumn } from "../../parts/call-columns.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { rowLink } from "../../parts/data-table/data-table.tsx";
 import { Time } from "../../parts/time.tsx";
 import { credentialWords } from "../../parts/words.ts";
 
@@ -49,17 +49,8 @@ export function logColumns(names: Names, isStaff: boolean): readonly Column<Requ
       ),
     },
     { id: "time", header: "Time", cell: ({ time }) => <Time value={time} as="clock" /> },
-    {
-      id: "code",
-      header: "Code",
-      cell: ({ code, denialReason }) =>
-        denialReason === DenialReason.UNSPECIFIED ? (
-          <CodeBadge code={code} />
-        ) : (
-          <DenialBadge reason={denialReason} />
-        ),
-    },
-    { id: "duration", header: "Duration", align: "end", cell: ({ duration }) => formatDuration(duration) },
+    codeColumn,
+    durationColumn,
     {
       id: "key",
       header: "Key",
@@ -71,22 +62,7 @@ export function logColumns(names: Names, isStaff: boolean): readonly Column<Requ
       ),
     },
     ...(isStaff ? [user] : []),
-    {
-      id: "error",
-      header: "Error",
-      width: "22%",
-      only: "wide",
-      cell: ({ errorMessage }) => (
-        <span className="clip dim" title={errorMessage}>
-          {errorMessage}
-        </span>
-      ),
-    },
-    {
-      id: "address",
-      header: "Address",
-      only: "widest",
-      cell: ({ peerAddress }) => <code>{peerAddress}</code>,
-    },
+    { ...errorColumn, width: "22%", only: "wide" },
+    { ...addressColumn, only: "widest" },
   ];
 }

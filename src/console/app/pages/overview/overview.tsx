@@ -29,7 +29,7 @@ export function OverviewPage() {
           </>
         }
       >
-        {isStaff ? "All calls" : "Your calls"} of the last {rangeWords[range]}.
+        {isStaff ? "All calls" : "Your calls"} of the last {rangeWords[range]}, the console's own included.
       </PageHeader>
       <FirstSteps />
       <div className={classes.page}>

@@ -2,14 +2,13 @@ import { useQuery } from "@connectrpc/connect-query";
 import { IconCircleCheck } from "@tabler/icons-react";
 import { Link } from "@tanstack/react-router";
 import { type RequestLog, RequestLogService } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
-import { DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
-import { CodeBadge, DenialBadge } from "../../parts/badge.tsx";
-import { type Column, DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
+import { agoColumn, codeColumn, errorColumn } from "../../parts/call-columns.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
 import { EmptyState } from "../../parts/empty-state.tsx";
 import { useLiveInterval } from "../../parts/live.ts";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
-import { Time } from "../../parts/time.tsx";
 
 const columns: readonly Column<RequestLog>[] = [
   {
@@ -27,28 +26,9 @@ const columns: readonly Column<RequestLog>[] = [
       </Link>
     ),
   },
-  {
-    id: "code",
-    header: "Code",
-    cell: ({ code, denialReason }) =>
-      denialReason === DenialReason.UNSPECIFIED ? (
-        <CodeBadge code={code} />
-      ) : (
-        <DenialBadge reason={denialReason} />
-      ),
-  },
-  {
-    id: "error",
-    header: "Error",
-    width: "36%",
-    only: "compact",
-    cell: ({ errorMessage }) => (
-      <span className="clip dim" title={errorMessage}>
-        {errorMessage}
-      </span>
-    ),
-  },
-  { id: "time", header: "Time", align: "end", cell: ({ time }) => <Time value={time} /> },
+  codeColumn,
+  { ...errorColumn, width: "36%", only: "compact" },
+  agoColumn,
 ];
 
 export function RecentFailures() {

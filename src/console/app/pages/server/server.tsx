@@ -8,7 +8,8 @@ import {
   ServerService,
 } from "../../../../gen/latchkey/v1/server_service_pb.js";
 import { Badge, type Tone } from "../../parts/badge.tsx";
-import { type Column, DataTable } from "../../parts/data-table/data-table.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { DataTable } from "../../parts/data-table/data-table.tsx";
 import { EmptyState } from "../../parts/empty-state.tsx";
 import { useLiveInterval } from "../../parts/live.ts";
 import { PageHeader } from "../../parts/page-header.tsx";

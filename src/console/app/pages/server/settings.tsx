@@ -1,7 +1,8 @@
 import { useState } from "react";
 import type { Setting } from "../../../../gen/latchkey/v1/server_service_pb.js";
 import { Badge } from "../../parts/badge.tsx";
-import { type Column, DataTable } from "../../parts/data-table/data-table.tsx";
+import type { Column } from "../../parts/data-table/column.ts";
+import { DataTable } from "../../parts/data-table/data-table.tsx";
 import { EmptyState } from "../../parts/empty-state.tsx";
 import { FilterBar } from "../../parts/filter-bar.tsx";
 import { Panel } from "../../parts/panel.tsx";

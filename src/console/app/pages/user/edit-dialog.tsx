@@ -1,10 +1,9 @@
 import { useMutation } from "@connectrpc/connect-query";
-import { Button, Group, Modal, Stack } from "@mantine/core";
+import { Modal } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { type User, UserAdminService } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
-import { errorText } from "../../parts/error-text.ts";
-import { Notice } from "../../parts/notice.tsx";
+import { ConfirmForm } from "../../parts/confirm-form.tsx";
 import { notifyDone } from "../../parts/notify.ts";
 import { type UserDraft, UserFields } from "../../parts/user-fields.tsx";
 
@@ -50,25 +49,8 @@ function EditForm({ user, onClose }: { user: User; onClose: () => void }) {
   }
 
   return (
-    <form
-      noValidate
-      onSubmit={(event) => {
-        event.preventDefault();
-        submit().catch(() => {});
-      }}
-    >
-      <Stack gap="lg">
-        <UserFields draft={draft} onChange={setDraft} />
-        {update.error !== null && <Notice tone="danger">{errorText(update.error)}</Notice>}
-        <Group justify="flex-end" gap="xs">
-          <Button variant="default" onClick={onClose}>
-            Cancel
-          </Button>
-          <Button type="submit" loading={update.isPending} disabled={paths.length === 0}>
-            Save changes
-          </Button>
-        </Group>
-      </Stack>
-    </form>
+    <ConfirmForm action="Save changes" isReady={paths.length > 0} onConfirm={submit} onCancel={onClose}>
+      <UserFields draft={draft} onChange={setDraft} />
+    </ConfirmForm>
   );
 }

@@ -12,9 +12,8 @@ import { LinkButton } from "../../parts/link-button.tsx";
 import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
-import { RangeControl } from "../../parts/range-control.tsx";
 import { Time } from "../../parts/time.tsx";
-import { TrafficChart } from "../../parts/traffic-chart.tsx";
+import { TrafficPanel } from "../../parts/traffic-panel.tsx";
 import { DeleteDialog } from "./delete-dialog.tsx";
 import { DisableDialog } from "./disable-dialog.tsx";
 import { EditDialog } from "./edit-dialog.tsx";
@@ -91,32 +90,12 @@ function UserView({ user }: { user: User }) {
       </PageHeader>
       <div className={classes.page}>
         <div className={classes.main}>
-          <Panel
-            title="Traffic"
-            actions={
-              <RangeControl
-                value={range}
-                onChange={(next) => void navigate({ search: { range: next }, replace: true })}
-              />
-            }
-          >
-            <div className={classes.charts}>
-              <TrafficChart
-                range={range}
-                filter={{ userId: user.id }}
-                show="requests"
-                of={user.username}
-                height={180}
-              />
-              <TrafficChart
-                range={range}
-                filter={{ userId: user.id }}
-                show="latency"
-                of={user.username}
-                height={180}
-              />
-            </div>
-          </Panel>
+          <TrafficPanel
+            range={range}
+            filter={{ userId: user.id }}
+            of={user.username}
+            onRange={(next) => void navigate({ search: { range: next }, replace: true })}
+          />
           <Sessions userId={user.id} />
         </div>
         <div className={classes.main}>

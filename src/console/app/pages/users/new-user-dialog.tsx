@@ -1,11 +1,10 @@
 import { useMutation } from "@connectrpc/connect-query";
-import { Button, Group, Modal, Stack } from "@mantine/core";
+import { Modal } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { UserAdminService } from "../../../../gen/latchkey/v1/user_admin_service_pb.js";
-import { errorText } from "../../parts/error-text.ts";
-import { Notice } from "../../parts/notice.tsx";
+import { ConfirmForm } from "../../parts/confirm-form.tsx";
 import { notifyDone } from "../../parts/notify.ts";
 import { type UserDraft, UserFields } from "../../parts/user-fields.tsx";
 
@@ -39,25 +38,8 @@ function NewUserForm({ onClose }: { onClose: () => void }) {
   }
 
   return (
-    <form
-      noValidate
-      onSubmit={(event) => {
-        event.preventDefault();
-        submit().catch(() => {});
-      }}
-    >
-      <Stack gap="lg">
-        <UserFields draft={draft} onChange={setDraft} />
-        {create.error !== null && <Notice tone="danger">{errorText(create.error)}</Notice>}
-        <Group justify="flex-end" gap="xs">
-          <Button variant="default" onClick={onClose}>
-            Cancel
-          </Button>
-          <Button type="submit" loading={create.isPending}>
-            Create user
-          </Button>
-        </Group>
-      </Stack>
-    </form>
+    <ConfirmForm action="Create user" onConfirm={submit} onCancel={onClose}>
+      <UserFields draft={draft} onChange={setDraft} />
+    </ConfirmForm>
   );
 }

@@ -1,23 +1,10 @@
 /** A table of rows that the server pages and sorts; on a phone each row is a card. */
 import { Skeleton } from "@mantine/core";
 import type { ReactNode } from "react";
+import type { Column, Sort } from "./column.ts";
 import classes from "./data-table.module.css";
 import { SelectAll, type Selection, SelectRow } from "./selection.tsx";
-import { type Sort, SortHeader } from "./sort-header.tsx";
-
-export interface Column<Row> {
-  readonly id: string;
-  readonly header: string;
-  readonly cell: (row: Row) => ReactNode;
-  /** Numbers stand at the end. */
-  readonly align?: "end";
-  /** Can be sorted by; and which way first. */
-  readonly sort?: "ascending" | "descending";
-  /** CSS width; without one the column takes what its content needs. */
-  readonly width?: string;
-  /** Left out where the table is narrower than about 600 pixels ("compact"), 860 ("wide") or 1050 ("widest"). */
-  readonly only?: "compact" | "wide" | "widest";
-}
+import { SortHeader } from "./sort-header.tsx";
 
 interface DataTableProps<Row> {
   /** What the table holds, for screen readers. */

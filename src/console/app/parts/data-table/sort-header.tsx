@@ -1,13 +1,7 @@
 import { UnstyledButton } from "@mantine/core";
 import { IconArrowDown, IconArrowUp } from "@tabler/icons-react";
+import type { Column, Sort } from "./column.ts";
 import classes from "./data-table.module.css";
-import type { Column } from "./data-table.tsx";
-
-export interface Sort {
-  /** The id of a column. */
-  readonly by: string;
-  readonly descending: boolean;
-}
 
 interface SortHeaderProps<Row> {
   readonly column: Column<Row>;
