@@ -124,15 +124,7 @@ describe("the token", () => {
 });
 
 describe("over plain HTTP", () => {
-  const here = [
-    "localhost:1",
-    "LOCALHOST",
-    "keys.localhost",
-    "127.0.0.1:1",
-    "127.1",
-    "127.255.0.3",
-    "[::1]:1",
-  ];
+  const here = ["localhost:1", "LOCALHOST", "127.0.0.1:1", "127.1", "127.255.0.3", "[::1]:1"];
   const elsewhere = [
     "keys.example.com",
     "10.0.0.1",
@@ -141,6 +133,7 @@ describe("over plain HTTP", () => {
     "[fe80::1]",
     "0.0.0.0",
     "localhost.example.com",
+    "keys.localhost",
     "127.0.0.1.example.com",
     "notlocalhost",
     "user:pass@keys.example.com",
