@@ -1,5 +1,6 @@
 /** Clients that leave while a hook of Fastify's waits hold nothing. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect as connectHttp2, constants } from "node:http2";
 import { connect } from "node:net";
 import { test } from "node:test";
@@ -9,58 +10,72 @@ import { until } from "../harness/until.ts";
 
 const path = "/api.users.UserService/GetUser";
 const body = '{"userId":"1"}';
-const hookMs = 100;
 const room = 20;
+const many = room + 5;
 
-async function leaveHttp1(url: URL): Promise<void> {
+/** Sends a call, and returns how its client leaves. */
+type Begin = (url: URL) => () => Promise<unknown>;
+
+const beginHttp1: Begin = (url) => {
   const socket = connect(Number(url.port), url.hostname);
   socket.on("error", () => {});
   socket.write(
     `POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
   );
-  await sleep(hookMs / 5);
-  socket.destroy();
-}
+  return () => once(socket.destroy(), "close");
+};
 
-async function leaveHttp2(url: URL, contentType: string, leave: "reset" | "disconnect"): Promise<void> {
-  const session = connectHttp2(url);
-  session.on("error", () => {});
-  const stream = session.request({ ":method": "POST", ":path": path, "content-type": contentType });
-  stream.on("error", () => {});
-  stream.write("{");
-  await sleep(hookMs / 5);
-  if (leave === "reset") {
-    stream.close(constants.NGHTTP2_CANCEL);
-    await sleep(hookMs);
-  }
-  session.destroy();
-}
+const beginHttp2 =
+  (contentType: string, leave: "reset" | "disconnect"): Begin =>
+  (url) => {
+    const session = connectHttp2(url);
+    session.on("error", () => {});
+    const stream = session.request({ ":method": "POST", ":path": path, "content-type": contentType });
+    stream.on("error", () => {});
+    stream.write("{");
+    return async () => {
+      if (leave === "reset") {
+        stream.close(constants.NGHTTP2_CANCEL);
+        // Its answer comes after the server has read the reset.
+        await new Promise((resolve) => session.ping(resolve));
+      }
+      session.destroy();
+    };
+  };
 
-for (const [name, leave] of [
-  ["HTTP/1.1", leaveHttp1],
-  ["HTTP/2", (url: URL) => leaveHttp2(url, "application/json", "disconnect")],
-  ["HTTP/2, by a reset", (url: URL) => leaveHttp2(url, "application/json", "reset")],
-  ["gRPC", (url: URL) => leaveHttp2(url, "application/grpc", "reset")],
+for (const [name, begin] of [
+  ["HTTP/1.1", beginHttp1],
+  ["HTTP/2", beginHttp2("application/json", "disconnect")],
+  ["HTTP/2, by a reset", beginHttp2("application/json", "reset")],
+  ["gRPC", beginHttp2("application/grpc", "reset")],
 ] as const) {
   test(`more clients than there is room for leave while a hook waits, and none is left: ${name}`, async (t) => {
     let hooked = 0;
+    let goOn = () => {};
+    const gone = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
     const server = await startServer(
       { maxConcurrentRpcs: room, maxUnaryMs: 1000 },
       {
         plugins(app) {
           app.addHook("onRequest", async () => {
             hooked++;
-            await sleep(hookMs);
+            await gone;
           });
         },
       },
     );
     t.after(() => server.close());
-    await Promise.all(Array.from({ length: room + 5 }, () => leave(new URL(server.url))));
+    const leave = Array.from({ length: many }, () => begin(new URL(server.url)));
     await until(
       () => hooked,
-      (count) => count >= room + 5,
+      (count) => count === many,
     );
+    await Promise.all(leave.map((one) => one()));
+    // The server reads that they have gone.
+    await sleep(100);
+    goOn();
     // Itself alone.
     await until(
       async () => (await server.asStaff.server.getServer({})).health?.runningRpcs,
