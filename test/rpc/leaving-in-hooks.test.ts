@@ -56,7 +56,7 @@ for (const [name, begin] of [
       goOn = resolve;
     });
     const server = await startServer(
-      { maxConcurrentRpcs: room, maxUnaryMs: 1000 },
+      { maxConcurrentRpcs: room },
       {
         plugins(app) {
           app.addHook("onRequest", async () => {
