@@ -1,6 +1,7 @@
 /** The overview, users, the audit log and the server in the console. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey, secretKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
 import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
@@ -16,6 +17,15 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
   const { users } = latchkey.as(token);
   for (let n = 0; n < 120; n++) await users.getUser({ userId });
   await users.getUser({ userId: 999_999n }).catch(() => {});
+  const { token: narrow = "" } = await latchkey.asStaff.keys.createApiKey({
+    userId,
+    name: "narrow",
+    allowedMethods: ["billing.v1.*"],
+  });
+  await latchkey
+    .as(noteSecret(narrow))
+    .users.getUser({ userId })
+    .catch(() => {});
 
   // Nobody reloads the page.
   await page.getByRole("table", { name: "Keys with the most requests" }).getByText("key of busy").waitFor();
@@ -25,7 +35,11 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
     .getByText("GetUser", { exact: true })
     .waitFor();
   await page.getByRole("table", { name: "Recent failures" }).getByText("user 999999 not found").waitFor();
-  await page.getByRole("table", { name: "Failures by code" }).getByText("not_found").waitFor();
+  const reasons = page.getByRole("table", { name: "Failures by reason" });
+  await reasons.getByRole("row", { name: "not_found 1" }).waitFor();
+  // Refused, and not by its code only.
+  await reasons.getByRole("row", { name: "Method not allowed 1" }).waitFor();
+  assert.equal(await reasons.getByText("permission_denied").count(), 0);
 
   const chart = page.getByRole("img", { name: /^Requests, errors and denials over the last 15 minutes/ });
   await chart.focus();
