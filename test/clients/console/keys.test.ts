@@ -248,6 +248,59 @@ test("a key is rotated with a grace period: both tokens work and both keys' traf
   person.assertNothingOdd();
 });
 
+test("a key's page tells why its calls fail, which, and since when", async () => {
+  const { page } = person;
+  const { userId } = await createUserAndKey(latchkey.asStaff, "failing");
+  const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({
+    userId,
+    name: "key that fails",
+    allowedMethods: ["api.users.UserService/GetUser"],
+  });
+  const id = apiKey?.id ?? "";
+  const { users } = latchkey.as(noteSecret(token));
+  await users.getUser({ userId });
+  await person.open(`/keys/${id}`);
+  const failures = page.getByRole("region", { name: "Failures" });
+  await failures.getByText("Nothing failed in the last 24 hours.").waitFor();
+  await users.getUser({ userId: 999_999n }).catch(() => {});
+  for (let n = 0; n < 2; n++) await users.updateProfile({ bio: "" }).catch(() => {});
+  await until(
+    () => latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId: id, errorsOnly: true } }),
+    ({ requestLogs }) => requestLogs.length === 3,
+  );
+  await page.reload();
+
+  const rows = (name: string) => failures.getByRole("table", { name }).getByRole("row").allTextContents();
+  await failures.getByText(/^Last failed now: /).waitFor();
+  await until(
+    () => rows("Failures by reason"),
+    (found) => found.length === 3,
+  );
+  assert.deepEqual(await rows("Failures by reason"), ["NameFailures", "Method not allowed2", "not_found1"]);
+  assert.deepEqual(await rows("Failures by method"), [
+    "NameFailuresErrors",
+    "UpdateProfileapi.users.UserService2100%",
+    "GetUserapi.users.UserService150%",
+  ]);
+  const recent = page.getByRole("region", { name: "Recent calls" });
+  await recent.getByText("user 999999 not found").waitFor();
+
+  await recent.getByRole("link", { name: "Failures" }).click();
+  const logs = page.getByRole("table", { name: "Request logs" }).locator("tbody tr");
+  await until(
+    () => logs.count(),
+    (count) => count === 3,
+  );
+  await page.goBack();
+  await failures.getByRole("link", { name: "Method not allowed" }).click();
+  await page.waitForURL(/reason=METHOD_NOT_ALLOWED/);
+  await until(
+    () => logs.count(),
+    (count) => count === 2,
+  );
+  person.assertNothingOdd();
+});
+
 test("revoking the key that others are signed in with ends their sessions and open streams", async () => {
   const { page } = person;
   const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "leaver");

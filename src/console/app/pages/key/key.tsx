@@ -15,6 +15,7 @@ import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
 import { RevokeDialog } from "../../parts/revoke-dialog.tsx";
 import { TrafficPanel } from "../../parts/traffic-panel.tsx";
+import { Failures } from "./failures.tsx";
 import classes from "./key.module.css";
 import { KeyFacts } from "./key-facts.tsx";
 import { RecentCalls } from "./recent-calls.tsx";
@@ -104,6 +105,7 @@ function KeyView({ apiKey }: { apiKey: ApiKey }) {
             of="this key"
             onRange={(next) => void navigate({ search: { range: next }, replace: true })}
           />
+          <Failures apiKeyId={apiKey.id} range={range} />
           <RecentCalls apiKeyId={apiKey.id} />
         </div>
         <KeyFacts apiKey={apiKey} />
