@@ -13,6 +13,8 @@ export interface Line {
 interface Given {
   readonly lines: readonly Line[];
   readonly format: (value: number) => string;
+  /** What the scale reaches at least. */
+  readonly top: () => number;
   /** Between its values there is nothing, as with numbers of requests. */
   readonly whole: boolean;
   readonly width: number;
@@ -37,7 +39,8 @@ function formatMark(seconds: number, stepS: number): string {
   return (stepS >= 86_400 || isMidnight ? day : clock).format(date);
 }
 
-export function chartOptions({ lines, format, whole, width, height, group, onMove }: Given): uPlot.Options {
+export function chartOptions(given: Given): uPlot.Options {
+  const { lines, format, top, whole, width, height, group, onMove } = given;
   const ink = css("--mantine-color-dimmed");
   const grid = { stroke: css("--chart-grid"), width: 1 };
   return {
@@ -51,7 +54,10 @@ export function chartOptions({ lines, format, whole, width, height, group, onMov
       points: { size: 7 },
       ...(group === undefined ? {} : { sync: { key: group } }),
     },
-    scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
+    scales: {
+      x: { time: true },
+      y: { range: (_, __, max) => [0, (Math.max(max, top()) || 1 / 1.08) * 1.08] },
+    },
     axes: [
       {
         stroke: ink,
