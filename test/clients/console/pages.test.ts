@@ -10,7 +10,7 @@ openConsole("");
 
 test("the overview shows calls, whose they are and what failed, by itself", async () => {
   const { page } = person;
-  const { userId, token } = await createUserAndKey(latchkey.asStaff, "busy");
+  const { userId, apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "busy");
   await person.open("?range=15m");
   const sums = page.getByRole("region", { name: "Sums of the last 15 minutes" });
   await sums.getByText("Requests").waitFor();
@@ -34,12 +34,18 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
     .getByRole("table", { name: "Methods with the most requests" })
     .getByText("GetUser", { exact: true })
     .waitFor();
-  await page.getByRole("table", { name: "Recent failures" }).getByText("user 999999 not found").waitFor();
+  const failed = page.getByRole("table", { name: "Recent failures" });
+  await failed.getByRole("row", { name: /not_found key of busy user 999999 not found/ }).waitFor();
   const reasons = page.getByRole("table", { name: "Failures by reason" });
   await reasons.getByRole("row", { name: "not_found 1" }).waitFor();
   // Refused, and not by its code only.
   await reasons.getByRole("row", { name: "Method not allowed 1" }).waitFor();
   assert.equal(await reasons.getByText("permission_denied").count(), 0);
+  // Two of one name are told apart.
+  const { apiKey: renewed, token: renewedToken } = await latchkey.asStaff.keys.rotateApiKey({ id: apiKeyId });
+  await latchkey.as(noteSecret(renewedToken)).users.getUser({ userId });
+  await page.getByText(`${renewed?.start}… · busy`).waitFor();
+  await page.getByText(`${token.slice(0, 9)}… · busy`).waitFor();
 
   const chart = page.getByRole("img", { name: /^Requests, errors and denials over the last 15 minutes/ });
   await chart.focus();

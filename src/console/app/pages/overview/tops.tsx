@@ -25,10 +25,13 @@ const numbersOf = ({ stats }: StatsBreakdown) => ({
 export function TopKeys({ range }: { range: Range }) {
   const { groups, ...top } = useTop(range, StatsDimension.KEY);
   const keys = useKeysById((groups ?? []).map(({ group }) => group?.apiKeyId ?? ""));
+  const known = (groups ?? []).map(({ group }) => keys.get(group?.apiKeyId ?? "")?.name);
   const bars = groups?.map((each): Bar => {
     const id = each.group?.apiKeyId ?? "";
     if (id === "") return { ...numbersOf(each), key: id, name: "Without a key" };
     const key = keys.get(id);
+    // A key and the one that replaced it have the same name.
+    const isShared = known.filter((name) => name === key?.name).length > 1;
     return {
       ...numbersOf(each),
       key: id,
@@ -37,7 +40,7 @@ export function TopKeys({ range }: { range: Range }) {
           {key?.name ?? <code>{id.slice(0, 13)}…</code>}
         </Link>
       ),
-      ...(key === undefined ? {} : { more: key.username }),
+      ...(key === undefined ? {} : { more: isShared ? `${key.start}… · ${key.username}` : key.username }),
     };
   });
   return <Bars {...top} bars={bars} label="Keys with the most requests" />;
