@@ -1,4 +1,5 @@
 import type uPlot from "uplot";
+import { alone } from "./alone.ts";
 
 export interface Line {
   readonly label: string;
@@ -88,7 +89,12 @@ export function chartOptions(given: Given): uPlot.Options {
           label,
           stroke,
           width: 1.5,
-          points: { show: false },
+          points: {
+            show: false,
+            size: 6,
+            fill: stroke,
+            filter: ({ data }, index) => alone(data[index] ?? []),
+          },
           ...(area ? { fill: `color-mix(in srgb, ${stroke} 12%, transparent)` } : {}),
         };
       }),
