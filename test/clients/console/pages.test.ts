@@ -157,6 +157,27 @@ test("the users are searched and filtered in the address, and their browsers are
   person.assertNothingOdd();
 });
 
+test("who is not staff is told which pages are for staff, and that staff made their key", async () => {
+  const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "plain");
+  const plain = await openPerson(browser, latchkey.url);
+  const { page } = plain;
+  try {
+    await plain.open(`/keys/${apiKeyId}`);
+    await plain.signIn(token);
+    await page.getByText("by staff", { exact: true }).waitFor();
+    for (const path of ["/users", "/users/1", "/audit", "/server"]) {
+      await plain.open(path);
+      await page.getByRole("heading", { level: 1, name: "For staff" }).waitFor();
+      await page.getByText("Only staff see this page").waitFor();
+    }
+    await plain.open("/nowhere");
+    await page.getByText("There is no such page").waitFor();
+    plain.assertNothingOdd();
+  } finally {
+    await plain.close();
+  }
+});
+
 test("the server page tells what runs and how it is set, without secrets", async () => {
   const { page } = person;
   await person.open("/server");
