@@ -39,8 +39,19 @@ export function PageFailed({ error, reset }: ErrorComponentProps) {
   );
 }
 
-export function NotFound() {
-  return (
+/** The data of a notFound for who is not staff. */
+export const staffOnly = "staff only";
+
+export function NotFound({ data }: { data?: unknown }) {
+  return data === staffOnly ? (
+    <>
+      <PageHeader title="For staff" />
+      <EmptyState title="Only staff see this page" action={<Link to="/">To the overview</Link>}>
+        You are signed in with a key whose user is not staff. Ask somebody who is, or sign in with another
+        key.
+      </EmptyState>
+    </>
+  ) : (
     <>
       <PageHeader title="Not found" />
       <EmptyState title="There is no such page" action={<Link to="/">To the overview</Link>}>

@@ -8,7 +8,7 @@ import {
   Outlet,
   redirect,
 } from "@tanstack/react-router";
-import { NotFound, PageFailed, PageLoading } from "./page-states.tsx";
+import { NotFound, PageFailed, PageLoading, staffOnly } from "./page-states.tsx";
 import { auditSearch } from "./pages/audit/search.ts";
 import { keySearch } from "./pages/key/search.ts";
 import { keysSearch } from "./pages/keys/search.ts";
@@ -44,10 +44,10 @@ const signedIn = createRoute({
   component: Shell,
 });
 
-/** Of pages for staff: for others there is nothing there. */
+/** Of pages for staff: others are told that they are. */
 function forStaff(): void {
   const session = getSession();
-  if (session.kind === "signedIn" && !session.me.isStaff) throw notFound();
+  if (session.kind === "signedIn" && !session.me.isStaff) throw notFound({ data: staffOnly });
 }
 
 const overview = createRoute({

@@ -209,42 +209,107 @@ test("the listing is searched, filtered, sorted and paged, all in the address", 
 
 test("a key is rotated with a grace period: both tokens work and both keys' traffic is shown, until the old one is ended", async () => {
   const { page } = person;
-  const { userId, apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "rotating");
+  const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "rotating");
+  for (let n = 0; n < 3; n++) assert.equal(await getUserOverGrpc(token), status.OK);
   await person.open(`/keys/${apiKeyId}`);
   await page.getByRole("button", { name: "Rotate" }).click();
   await page.getByRole("dialog").getByRole("radio", { name: "1 hour" }).check();
   await page.getByRole("dialog").getByRole("button", { name: "Rotate" }).click();
   const newToken = await shownToken();
   await page.getByRole("button", { name: /to the new key/ }).click();
-  assert.deepEqual([await getUserOverGrpc(token), await getUserOverGrpc(newToken)], [status.OK, status.OK]);
 
+  // What it did before is no sign that a client has not switched.
   const rotation = page.getByRole("region", { name: "Rotation" });
-  await rotation.getByText(/The key before this one was replaced/).waitFor();
+  await rotation.getByText(/The key before this one was replaced.* It made no requests since/).waitFor();
   await rotation.getByRole("img", { name: /of the old key/ }).waitFor();
   await rotation.getByRole("img", { name: /of the new key/ }).waitFor();
+  assert.deepEqual([await getUserOverGrpc(token), await getUserOverGrpc(newToken)], [status.OK, status.OK]);
+  await rotation.getByText(/some client has not switched yet/).waitFor();
 
+  const end = rotation.getByRole("button", { name: "End the old key now" });
+  await end.waitFor();
   await rotation
     .getByRole("heading", { name: /Old key/ })
     .getByRole("link")
     .click();
   await page.waitForURL(new RegExp(apiKeyId));
-  await page.getByText(/some client has not switched yet/).waitFor();
-  await page.getByRole("button", { name: "End the old key now" }).click();
-  await page
-    .getByRole("dialog")
-    .getByText(/requests? in the last 24 hours/)
-    .waitFor();
-  await page.getByRole("combobox", { name: "Reason" }).click();
-  await page.getByRole("option", { name: /Rotated/ }).click();
-  await page.getByRole("dialog").getByRole("button", { name: "Revoke key" }).click();
+  await page.getByText(/This key was replaced.* some client has not switched yet/).waitFor();
+  await page.goBack();
+  await end.click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText(/requests? in the last 24 hours/).waitFor();
+  await dialog.getByText(`${token.slice(0, 9)}…`).waitFor();
+  assert.match(await dialog.getByRole("combobox", { name: "Reason" }).inputValue(), /^Rotated/);
+  await dialog.getByRole("button", { name: "Revoke key" }).click();
   await page.getByText("Revoked: 1 key.").waitFor();
+  await rotation.getByText("The key before this one has ended: the rotation is complete.").waitFor();
+  assert.equal(await end.count(), 0);
+
   await until(
     () => getUserOverGrpc(token),
     (code) => code === status.UNAUTHENTICATED,
   );
   assert.equal(await getUserOverGrpc(newToken), status.OK);
-  await page.getByText(/has ended: the rotation is complete/).waitFor();
-  assert.ok(userId > 0n);
+  await rotation
+    .getByText(/has ended\. \d+ calls? with the old token (was|were) refused since, .* has not switched\./)
+    .waitFor();
+  await person.open(`/keys/${apiKeyId}`);
+  // A key that is revoked has no expiry to wait for.
+  const expires = page.getByText("Expires", { exact: true }).locator("xpath=..");
+  assert.equal(await expires.textContent(), "Expires–");
+  person.assertNothingOdd();
+});
+
+test("a key's page tells why its calls fail, which, and since when", async () => {
+  const { page } = person;
+  const { userId } = await createUserAndKey(latchkey.asStaff, "failing");
+  const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({
+    userId,
+    name: "key that fails",
+    allowedMethods: ["api.users.UserService/GetUser"],
+  });
+  const id = apiKey?.id ?? "";
+  const { users } = latchkey.as(noteSecret(token));
+  await users.getUser({ userId });
+  await person.open(`/keys/${id}`);
+  const failures = page.getByRole("region", { name: "Failures" });
+  await failures.getByText("Nothing failed in the last 24 hours.").waitFor();
+  await users.getUser({ userId: 999_999n }).catch(() => {});
+  for (let n = 0; n < 2; n++) await users.updateProfile({ bio: "" }).catch(() => {});
+  await until(
+    () => latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId: id, errorsOnly: true } }),
+    ({ requestLogs }) => requestLogs.length === 3,
+  );
+  await page.reload();
+
+  const rows = (name: string) => failures.getByRole("table", { name }).getByRole("row").allTextContents();
+  await failures.getByText(/^Last failed now: /).waitFor();
+  await until(
+    () => rows("Failures by reason"),
+    (found) => found.length === 3,
+  );
+  assert.deepEqual(await rows("Failures by reason"), ["NameFailures", "Method not allowed2", "not_found1"]);
+  assert.deepEqual(await rows("Failures by method"), [
+    "NameFailuresErrors",
+    "UpdateProfileapi.users.UserService2100%",
+    "GetUserapi.users.UserService150%",
+  ]);
+  const recent = page.getByRole("region", { name: "Recent calls" });
+  await recent.getByText("user 999999 not found").waitFor();
+
+  await recent.getByRole("link", { name: "Failures" }).click();
+  const logs = page.getByRole("table", { name: "Request logs" }).locator("tbody tr");
+  await until(
+    () => logs.count(),
+    (count) => count === 3,
+  );
+  await page.goBack();
+  await failures.getByRole("link", { name: "Method not allowed" }).click();
+  await page.waitForURL(/reason=METHOD_NOT_ALLOWED/);
+  await until(
+    () => logs.count(),
+    (count) => count === 2,
+  );
   person.assertNothingOdd();
 });
 

@@ -1,6 +1,7 @@
 /** The overview, users, the audit log and the server in the console. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey, secretKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
 import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
@@ -9,13 +10,22 @@ openConsole("");
 
 test("the overview shows calls, whose they are and what failed, by itself", async () => {
   const { page } = person;
-  const { userId, token } = await createUserAndKey(latchkey.asStaff, "busy");
+  const { userId, apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "busy");
   await person.open("?range=15m");
   const sums = page.getByRole("region", { name: "Sums of the last 15 minutes" });
   await sums.getByText("Requests").waitFor();
   const { users } = latchkey.as(token);
   for (let n = 0; n < 120; n++) await users.getUser({ userId });
   await users.getUser({ userId: 999_999n }).catch(() => {});
+  const { token: narrow = "" } = await latchkey.asStaff.keys.createApiKey({
+    userId,
+    name: "narrow",
+    allowedMethods: ["billing.v1.*"],
+  });
+  await latchkey
+    .as(noteSecret(narrow))
+    .users.getUser({ userId })
+    .catch(() => {});
 
   // Nobody reloads the page.
   await page.getByRole("table", { name: "Keys with the most requests" }).getByText("key of busy").waitFor();
@@ -24,8 +34,18 @@ test("the overview shows calls, whose they are and what failed, by itself", asyn
     .getByRole("table", { name: "Methods with the most requests" })
     .getByText("GetUser", { exact: true })
     .waitFor();
-  await page.getByRole("table", { name: "Recent failures" }).getByText("user 999999 not found").waitFor();
-  await page.getByRole("table", { name: "Failures by code" }).getByText("not_found").waitFor();
+  const failed = page.getByRole("table", { name: "Recent failures" });
+  await failed.getByRole("row", { name: /not_found key of busy user 999999 not found/ }).waitFor();
+  const reasons = page.getByRole("table", { name: "Failures by reason" });
+  await reasons.getByRole("row", { name: "not_found 1" }).waitFor();
+  // Refused, and not by its code only.
+  await reasons.getByRole("row", { name: "Method not allowed 1" }).waitFor();
+  assert.equal(await reasons.getByText("permission_denied").count(), 0);
+  // Two of one name are told apart.
+  const { apiKey: renewed, token: renewedToken } = await latchkey.asStaff.keys.rotateApiKey({ id: apiKeyId });
+  await latchkey.as(noteSecret(renewedToken)).users.getUser({ userId });
+  await page.getByText(`${renewed?.start}… · busy`).waitFor();
+  await page.getByText(`${token.slice(0, 9)}… · busy`).waitFor();
 
   const chart = page.getByRole("img", { name: /^Requests, errors and denials over the last 15 minutes/ });
   await chart.focus();
@@ -135,6 +155,27 @@ test("the users are searched and filtered in the address, and their browsers are
     await other.close();
   }
   person.assertNothingOdd();
+});
+
+test("who is not staff is told which pages are for staff, and that staff made their key", async () => {
+  const { apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "plain");
+  const plain = await openPerson(browser, latchkey.url);
+  const { page } = plain;
+  try {
+    await plain.open(`/keys/${apiKeyId}`);
+    await plain.signIn(token);
+    await page.getByText("by staff", { exact: true }).waitFor();
+    for (const path of ["/users", "/users/1", "/audit", "/server"]) {
+      await plain.open(path);
+      await page.getByRole("heading", { level: 1, name: "For staff" }).waitFor();
+      await page.getByText("Only staff see this page").waitFor();
+    }
+    await plain.open("/nowhere");
+    await page.getByText("There is no such page").waitFor();
+    plain.assertNothingOdd();
+  } finally {
+    await plain.close();
+  }
 });
 
 test("the server page tells what runs and how it is set, without secrets", async () => {

@@ -14,7 +14,8 @@ const clock = new Intl.DateTimeFormat(undefined, {
   second: "2-digit",
   hour12: false,
 });
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+const relative = new Intl.RelativeTimeFormat(undefined, { style: "short" });
+const now = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 
 /** E.g. "12,345". */
 export const formatCount = (value: bigint | number): string => whole.format(value);
@@ -41,22 +42,22 @@ export const formatDay = (time: Timestamp): string => day.format(timestampDate(t
 /** E.g. "Nov 26, 15:04:05", for rows of a log. */
 export const formatClock = (time: Timestamp): string => clock.format(timestampDate(time));
 
-const steps: readonly [unit: Intl.RelativeTimeFormatUnit, seconds: number][] = [
-  ["year", 365 * 86_400],
-  ["month", 30 * 86_400],
-  ["week", 7 * 86_400],
-  ["day", 86_400],
-  ["hour", 3_600],
-  ["minute", 60],
+/** Units with their seconds, each up to so many of them. */
+const steps: readonly [unit: Intl.RelativeTimeFormatUnit, seconds: number, upTo: number][] = [
+  ["second", 1, 60],
+  ["minute", 60, 60],
+  ["hour", 3_600, 24],
+  ["day", 86_400, 120],
+  ["month", 30.44 * 86_400, 12],
+  ["year", 365.25 * 86_400, Number.POSITIVE_INFINITY],
 ];
 
-/** E.g. "5 min. ago", "in 3 days", "now". */
+/** E.g. "5 min. ago", "in 90 days", "now"; rounded. */
 export function formatRelative(time: Timestamp, nowMs: number): string {
   const seconds = Math.round((timestampDate(time).getTime() - nowMs) / 1_000);
-  for (const [unit, length] of steps) {
-    if (Math.abs(seconds) >= length) return relative.format(Math.trunc(seconds / length), unit);
-  }
-  return Math.abs(seconds) < 10 ? relative.format(0, "second") : relative.format(seconds, "second");
+  if (Math.abs(seconds) < 10) return now.format(0, "second");
+  const [unit, length] = steps.find(([, s, upTo]) => Math.abs(Math.round(seconds / s)) < upTo)!;
+  return relative.format(Math.round(seconds / length), unit);
 }
 
 /** In milliseconds with their fractions. */

@@ -27,7 +27,7 @@ interface RevocationReasonSelectProps {
   readonly onChange: (reason: RevocationReason) => void;
 }
 
-/** Why; or, as it opens, no reason given. */
+/** Why; or no reason given. */
 export function RevocationReasonSelect({ value, onChange }: RevocationReasonSelectProps) {
   return (
     <Select
@@ -65,7 +65,9 @@ export function RevokeDialog({ keys, onClose, onDone }: RevokeDialogProps) {
 type RevokeFormProps = { keys: readonly ApiKey[]; onClose: () => void; onDone: (() => void) | undefined };
 
 function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
-  const [reason, setReason] = useState(RevocationReason.UNSPECIFIED);
+  const [reason, setReason] = useState(
+    keys.every(({ rotatedTo }) => rotatedTo !== "") ? RevocationReason.ROTATED : RevocationReason.UNSPECIFIED,
+  );
   const [note, setNote] = useState("");
   const client = useQueryClient();
   const revoke = useMutation(ApiKeyService.method.batchRevokeApiKeys);
@@ -92,8 +94,8 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
       <Stack gap="md">
         <Notice tone="danger" title="This cannot be undone.">
           <p>
-            Calls with {keys.length === 1 ? "this key" : "these keys"} are refused within about two seconds;
-            open streams and sessions end.
+            Calls with {keys.length === 1 ? <ThisKey of={keys[0]!} /> : "these keys"} are refused within about
+            two seconds; open streams and sessions end.
           </p>
           {keys.length === 1 ? <RecentUse of={keys[0]!} /> : <Names keys={keys} />}
         </Notice>
@@ -118,6 +120,17 @@ function RevokeForm({ keys, onClose, onDone }: RevokeFormProps) {
         </Group>
       </Stack>
     </form>
+  );
+}
+
+/** With the start of its token: a key and the one that replaced it have the same name. */
+function ThisKey({ of: { start } }: { of: ApiKey }) {
+  return start === "" ? (
+    "this key"
+  ) : (
+    <>
+      this key (<code>{start}…</code>)
+    </>
   );
 }
 

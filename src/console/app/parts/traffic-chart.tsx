@@ -18,14 +18,22 @@ interface TrafficChartProps {
   readonly height?: number;
   /** Of whom, for screen readers. */
   readonly of?: string;
+  /** What the scale reaches at least, for charts that are compared. */
+  readonly top?: number;
 }
 
-export function TrafficChart({ filter, range, show, height, of }: TrafficChartProps) {
-  const { data, error, refetch } = useRanged(
-    StatsService.method.getTimeSeries,
-    range,
-    filter === undefined ? {} : { filter },
-  );
+function useSeries(range: Range, filter: Filter | undefined) {
+  return useRanged(StatsService.method.getTimeSeries, range, filter === undefined ? {} : { filter });
+}
+
+/** The highest point of a key's requests, as its chart shows them; 0 while they load. */
+export function useMostRequests(range: Range, apiKeyId: string): number {
+  const { data } = useSeries(range, { apiKeyId });
+  return Math.max(0, ...(data?.series[0]?.points ?? []).map(({ requests }) => Number(requests)));
+}
+
+export function TrafficChart({ filter, range, show, height, of, top }: TrafficChartProps) {
+  const { data, error, refetch } = useSeries(range, filter);
   const { times, lines } = useMemo(() => {
     const points = data?.series[0]?.points ?? [];
     const ms = (of: "p50" | "p95" | "p99") =>
@@ -62,6 +70,7 @@ export function TrafficChart({ filter, range, show, height, of }: TrafficChartPr
       whole={show === "requests"}
       format={show === "requests" ? formatCompact : formatMs}
       {...(height === undefined ? {} : { height })}
+      {...(top === undefined ? {} : { top })}
       group={show === "requests" || of === undefined ? "traffic" : of}
     />
   );

@@ -19,7 +19,7 @@ export function KeyFacts({ apiKey }: { apiKey: ApiKey }) {
   const createdBy =
     apiKey.createdBy === 0n
       ? "the bootstrap command"
-      : (users.get(apiKey.createdBy)?.username ?? `user ${apiKey.createdBy}`);
+      : (users.get(apiKey.createdBy)?.username ?? (isStaff ? `user ${apiKey.createdBy}` : "staff"));
   const keyLink = (id: string) => (
     <Link to="/keys/$id" params={{ id }}>
       {keys.get(id)?.name ?? id}

@@ -13,8 +13,10 @@ import { useLiveInterval } from "../../parts/live.ts";
 import { PageHeader } from "../../parts/page-header.tsx";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
+import { RangeControl } from "../../parts/range-control.tsx";
 import { RevokeDialog } from "../../parts/revoke-dialog.tsx";
 import { TrafficPanel } from "../../parts/traffic-panel.tsx";
+import { Failures } from "./failures.tsx";
 import classes from "./key.module.css";
 import { KeyFacts } from "./key-facts.tsx";
 import { RecentCalls } from "./recent-calls.tsx";
@@ -65,7 +67,7 @@ export function KeyPage() {
 function KeyView({ apiKey }: { apiKey: ApiKey }) {
   const { range = "24h" } = useSearch({ from: "/in/keys/$id" });
   const navigate = useNavigate({ from: "/keys/$id" });
-  const [dialog, setDialog] = useState<"rotate" | "revoke">();
+  const [dialog, setDialog] = useState<"rotate" | { readonly revoke: ApiKey }>();
   const close = () => setDialog(undefined);
   const isRevoked = apiKey.status === ApiKeyStatus.REVOKED;
   const canRotate = apiKey.status === ApiKeyStatus.ACTIVE && apiKey.rotatedTo === "";
@@ -86,7 +88,7 @@ function KeyView({ apiKey }: { apiKey: ApiKey }) {
                   Rotate
                 </Button>
               )}
-              <Button color="red" variant="light" onClick={() => setDialog("revoke")}>
+              <Button color="red" variant="light" onClick={() => setDialog({ revoke: apiKey })}>
                 Revoke
               </Button>
             </>
@@ -97,19 +99,22 @@ function KeyView({ apiKey }: { apiKey: ApiKey }) {
       </PageHeader>
       <div className={classes.page}>
         <div className={classes.main}>
-          <RotationPanel apiKey={apiKey} range={range} onRevoke={() => setDialog("revoke")} />
-          <TrafficPanel
-            range={range}
-            filter={{ apiKeyId: apiKey.id }}
-            of="this key"
-            onRange={(next) => void navigate({ search: { range: next }, replace: true })}
-          />
+          <div className={classes.range}>
+            <span className="dim">Time range</span>
+            <RangeControl
+              value={range}
+              onChange={(next) => void navigate({ search: { range: next }, replace: true })}
+            />
+          </div>
+          <RotationPanel apiKey={apiKey} range={range} onRevoke={(revoke) => setDialog({ revoke })} />
+          <TrafficPanel range={range} filter={{ apiKeyId: apiKey.id }} of="this key" />
+          <Failures apiKeyId={apiKey.id} range={range} />
           <RecentCalls apiKeyId={apiKey.id} />
         </div>
         <KeyFacts apiKey={apiKey} />
       </div>
       <RotateDialog apiKey={apiKey} opened={dialog === "rotate"} onClose={close} />
-      <RevokeDialog keys={dialog === "revoke" ? [apiKey] : undefined} onClose={close} />
+      <RevokeDialog keys={typeof dialog === "object" ? [dialog.revoke] : undefined} onClose={close} />
     </>
   );
 }

@@ -1,20 +1,27 @@
 import { useQuery } from "@connectrpc/connect-query";
 import { Link } from "@tanstack/react-router";
 import { type RequestLog, RequestLogService } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
-import { addressColumn, agoColumn, codeColumn, durationColumn } from "../../parts/call-columns.tsx";
+import {
+  addressColumn,
+  agoColumn,
+  codeColumn,
+  durationColumn,
+  errorColumn,
+} from "../../parts/call-columns.tsx";
 import type { Column } from "../../parts/data-table/column.ts";
 import { DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
 import { EmptyState } from "../../parts/empty-state.tsx";
 import { useLiveInterval } from "../../parts/live.ts";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
+import classes from "./key.module.css";
 
 function columnsOf(apiKeyId: string): readonly Column<RequestLog>[] {
   return [
     {
       id: "method",
       header: "Method",
-      width: "44%",
+      width: "34%",
       cell: ({ id, service, method }) => (
         <Link
           to="/logs"
@@ -27,6 +34,7 @@ function columnsOf(apiKeyId: string): readonly Column<RequestLog>[] {
       ),
     },
     codeColumn,
+    { ...errorColumn, width: "26%", only: "compact" },
     { ...addressColumn, only: "wide" },
     durationColumn,
     agoColumn,
@@ -45,9 +53,14 @@ export function RecentCalls({ apiKeyId }: { apiKeyId: string }) {
       title="Recent calls"
       flush
       actions={
-        <Link to="/logs" search={{ key: apiKeyId }}>
-          All calls
-        </Link>
+        <div className={classes.links}>
+          <Link to="/logs" search={{ key: apiKeyId, errors: "1" }}>
+            Failures
+          </Link>
+          <Link to="/logs" search={{ key: apiKeyId }}>
+            All calls
+          </Link>
+        </div>
       }
     >
       {error !== null && data === undefined ? (

@@ -15,7 +15,10 @@ export interface Names {
 }
 
 /** By which key, or by what else, a call was signed in. */
-export function keyName({ apiKeyId, credentialKind }: RequestLog, { keys }: Names): string {
+export function keyName(
+  { apiKeyId, credentialKind }: RequestLog,
+  { keys }: Pick<Names, "keys"> & Partial<Names>,
+): string {
   if (apiKeyId !== "") return keys.get(apiKeyId)?.name ?? `${apiKeyId.slice(0, 8)}…`;
   return credentialKind === CredentialKind.NONE ? "None" : credentialWords[credentialKind];
 }

@@ -6,7 +6,7 @@ import { rangeWords } from "../../parts/range.ts";
 import { RangeControl } from "../../parts/range-control.tsx";
 import { TrafficChart } from "../../parts/traffic-chart.tsx";
 import { useMe } from "../../session/state.ts";
-import { FailureCodes } from "./failure-codes.tsx";
+import { FailureReasons } from "./failure-reasons.tsx";
 import { FirstSteps } from "./first-steps.tsx";
 import { Live } from "./live.tsx";
 import classes from "./overview.module.css";
@@ -57,7 +57,7 @@ export function OverviewPage() {
         </div>
         <div className={classes.failures}>
           <RecentFailures />
-          <FailureCodes range={range} />
+          <FailureReasons range={range} />
         </div>
       </div>
     </>

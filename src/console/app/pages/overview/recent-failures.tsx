@@ -7,29 +7,46 @@ import type { Column } from "../../parts/data-table/column.ts";
 import { DataTable, rowLink } from "../../parts/data-table/data-table.tsx";
 import { EmptyState } from "../../parts/empty-state.tsx";
 import { useLiveInterval } from "../../parts/live.ts";
+import { useKeysById } from "../../parts/names.ts";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
+import { keyName, type Names } from "../logs/columns.tsx";
 
-const columns: readonly Column<RequestLog>[] = [
-  {
-    id: "method",
-    header: "Method",
-    width: "34%",
-    cell: ({ id, service, method }) => (
-      <Link
-        to="/logs"
-        search={{ errors: "1", row: id }}
-        className={`${rowLink} clip`}
-        title={`${service}/${method}`}
-      >
-        {method} <span className="dim">{service}</span>
-      </Link>
-    ),
-  },
-  codeColumn,
-  { ...errorColumn, width: "36%", only: "compact" },
-  agoColumn,
-];
+function columnsOf(names: Pick<Names, "keys">): readonly Column<RequestLog>[] {
+  return [
+    {
+      id: "method",
+      header: "Method",
+      width: "28%",
+      cell: ({ id, service, method }) => (
+        <Link
+          to="/logs"
+          search={{ errors: "1", row: id }}
+          className={`${rowLink} clip`}
+          title={`${service}/${method}`}
+        >
+          {method} <span className="dim">{service}</span>
+        </Link>
+      ),
+    },
+    codeColumn,
+    {
+      id: "key",
+      header: "Key",
+      width: "20%",
+      cell: (row) => (
+        <span
+          className={`clip ${row.apiKeyId === "" ? "dim" : ""}`}
+          title={names.keys.get(row.apiKeyId)?.start}
+        >
+          {keyName(row, names)}
+        </span>
+      ),
+    },
+    { ...errorColumn, width: "28%", only: "compact" },
+    agoColumn,
+  ];
+}
 
 export function RecentFailures() {
   const { data, error, refetch } = useQuery(
@@ -37,6 +54,8 @@ export function RecentFailures() {
     { filter: { errorsOnly: true, withoutSessions: true }, pageSize: 8 },
     { refetchInterval: useLiveInterval(15_000) },
   );
+  const rows = data?.requestLogs;
+  const keys = useKeysById((rows ?? []).map(({ apiKeyId }) => apiKeyId));
   return (
     <Panel
       title="Recent failures"
@@ -52,8 +71,8 @@ export function RecentFailures() {
       ) : (
         <DataTable
           label="Recent failures"
-          columns={columns}
-          rows={data?.requestLogs}
+          columns={columnsOf({ keys })}
+          rows={rows}
           rowKey={({ id }) => id}
           expected={8}
           empty={

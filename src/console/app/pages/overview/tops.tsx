@@ -1,10 +1,14 @@
 /** What makes the most requests in the range. */
-import { Link, type LinkProps } from "@tanstack/react-router";
-import { StatsDimension, StatsService } from "../../../../gen/latchkey/v1/stats_service_pb.js";
+import { Link } from "@tanstack/react-router";
+import {
+  type StatsBreakdown,
+  StatsDimension,
+  StatsService,
+} from "../../../../gen/latchkey/v1/stats_service_pb.js";
+import { type Bar, Bars } from "../../parts/bars.tsx";
 import { useKeysById, useUsersById } from "../../parts/names.ts";
 import type { Range } from "../../parts/range.ts";
 import { useRanged } from "../../parts/use-ranged.ts";
-import { Bars } from "./bars.tsx";
 
 const limit = 7;
 
@@ -13,61 +17,68 @@ function useTop(range: Range, groupBy: StatsDimension) {
   return { groups: data?.groups, error: data === undefined ? error : null, retry: () => void refetch() };
 }
 
+const numbersOf = ({ stats }: StatsBreakdown) => ({
+  count: stats?.requests ?? 0n,
+  rate: stats?.errorRate ?? 0,
+});
+
 export function TopKeys({ range }: { range: Range }) {
-  const top = useTop(range, StatsDimension.KEY);
-  const names = useKeysById((top.groups ?? []).map(({ group }) => group?.apiKeyId ?? ""));
-  return (
-    <Bars
-      {...top}
-      label="Keys with the most requests"
-      nameOf={({ apiKeyId = "" }) => {
-        if (apiKeyId === "") return { name: "Without a key" };
-        const key = names.get(apiKeyId);
-        const link: LinkProps = { to: "/keys/$id", params: { id: apiKeyId } };
-        return {
-          name: <Link {...link}>{key?.name ?? <code>{apiKeyId.slice(0, 13)}…</code>}</Link>,
-          ...(key === undefined ? {} : { more: key.username }),
-        };
-      }}
-    />
-  );
+  const { groups, ...top } = useTop(range, StatsDimension.KEY);
+  const keys = useKeysById((groups ?? []).map(({ group }) => group?.apiKeyId ?? ""));
+  const known = (groups ?? []).map(({ group }) => keys.get(group?.apiKeyId ?? "")?.name);
+  const bars = groups?.map((each): Bar => {
+    const id = each.group?.apiKeyId ?? "";
+    if (id === "") return { ...numbersOf(each), key: id, name: "Without a key" };
+    const key = keys.get(id);
+    // A key and the one that replaced it have the same name.
+    const isShared = known.filter((name) => name === key?.name).length > 1;
+    return {
+      ...numbersOf(each),
+      key: id,
+      name: (
+        <Link to="/keys/$id" params={{ id }}>
+          {key?.name ?? <code>{id.slice(0, 13)}…</code>}
+        </Link>
+      ),
+      ...(key === undefined ? {} : { more: isShared ? `${key.start}… · ${key.username}` : key.username }),
+    };
+  });
+  return <Bars {...top} bars={bars} label="Keys with the most requests" />;
 }
 
 export function TopMethods({ range }: { range: Range }) {
-  const top = useTop(range, StatsDimension.METHOD);
-  return (
-    <Bars
-      {...top}
-      label="Methods with the most requests"
-      nameOf={({ service = "", method = "" }) => ({
-        name: (
-          <Link to="/logs" search={{ service, method }}>
-            {method}
-          </Link>
-        ),
-        more: service,
-      })}
-    />
-  );
+  const { groups, ...top } = useTop(range, StatsDimension.METHOD);
+  const bars = groups?.map((each): Bar => {
+    const { service = "", method = "" } = each.group ?? {};
+    return {
+      ...numbersOf(each),
+      key: `${service}/${method}`,
+      name: (
+        <Link to="/logs" search={{ service, method }}>
+          {method}
+        </Link>
+      ),
+      more: service,
+    };
+  });
+  return <Bars {...top} bars={bars} label="Methods with the most requests" />;
 }
 
 export function TopUsers({ range }: { range: Range }) {
-  const top = useTop(range, StatsDimension.USER);
-  const names = useUsersById((top.groups ?? []).map(({ group }) => group?.userId ?? 0n));
-  return (
-    <Bars
-      {...top}
-      label="Users with the most requests"
-      nameOf={({ userId = 0n }) => {
-        if (userId === 0n) return { name: "Anonymous" };
-        return {
-          name: (
-            <Link to="/keys" search={{ user: String(userId) }}>
-              {names.get(userId)?.username ?? `User ${userId}`}
-            </Link>
-          ),
-        };
-      }}
-    />
-  );
+  const { groups, ...top } = useTop(range, StatsDimension.USER);
+  const names = useUsersById((groups ?? []).map(({ group }) => group?.userId ?? 0n));
+  const bars = groups?.map((each): Bar => {
+    const id = each.group?.userId ?? 0n;
+    if (id === 0n) return { ...numbersOf(each), key: "", name: "Anonymous" };
+    return {
+      ...numbersOf(each),
+      key: String(id),
+      name: (
+        <Link to="/keys" search={{ user: String(id) }}>
+          {names.get(id)?.username ?? `User ${id}`}
+        </Link>
+      ),
+    };
+  });
+  return <Bars {...top} bars={bars} label="Users with the most requests" />;
 }

@@ -17,6 +17,8 @@ interface ChartProps {
   /** The values are whole numbers. */
   readonly whole?: boolean;
   readonly height?: number;
+  /** What the scale reaches at least. */
+  readonly top?: number;
   /** Charts of the same group show the same moment. */
   readonly group?: string;
 }
@@ -30,6 +32,7 @@ export function Chart({
   format,
   whole = false,
   height = 220,
+  top = 0,
   group,
 }: ChartProps) {
   const frame = useRef<HTMLDivElement>(null);
@@ -38,8 +41,8 @@ export function Chart({
   const scheme = useComputedColorScheme("light");
   const data = [times, ...lines.map(({ values }) => values)] as unknown as uPlot.AlignedData;
   const shape = lines.map((line) => `${line.label}:${line.color}:${line.area === true}`).join();
-  const latest = useRef({ data, lines, format });
-  latest.current = { data, lines, format };
+  const latest = useRef({ data, lines, format, top });
+  latest.current = { data, lines, format, top };
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: a new plot for other lines, not for other values.
   useEffect(() => {
@@ -49,6 +52,7 @@ export function Chart({
       chartOptions({
         lines: latest.current.lines,
         format: (value) => latest.current.format(value),
+        top: () => latest.current.top,
         whole,
         width: element.clientWidth,
         height,
@@ -68,7 +72,10 @@ export function Chart({
   }, [shape, height, group, scheme]);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: data is made of these.
-  useEffect(() => plot.current?.setData(latest.current.data), [times, ...lines.map(({ values }) => values)]);
+  useEffect(
+    () => plot.current?.setData(latest.current.data),
+    [times, top, ...lines.map(({ values }) => values)],
+  );
 
   function onKeyDown(event: KeyboardEvent) {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

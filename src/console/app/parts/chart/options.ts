@@ -1,4 +1,5 @@
 import type uPlot from "uplot";
+import { alone } from "./alone.ts";
 
 export interface Line {
   readonly label: string;
@@ -13,6 +14,8 @@ export interface Line {
 interface Given {
   readonly lines: readonly Line[];
   readonly format: (value: number) => string;
+  /** What the scale reaches at least. */
+  readonly top: () => number;
   /** Between its values there is nothing, as with numbers of requests. */
   readonly whole: boolean;
   readonly width: number;
@@ -37,7 +40,8 @@ function formatMark(seconds: number, stepS: number): string {
   return (stepS >= 86_400 || isMidnight ? day : clock).format(date);
 }
 
-export function chartOptions({ lines, format, whole, width, height, group, onMove }: Given): uPlot.Options {
+export function chartOptions(given: Given): uPlot.Options {
+  const { lines, format, top, whole, width, height, group, onMove } = given;
   const ink = css("--mantine-color-dimmed");
   const grid = { stroke: css("--chart-grid"), width: 1 };
   return {
@@ -51,7 +55,10 @@ export function chartOptions({ lines, format, whole, width, height, group, onMov
       points: { size: 7 },
       ...(group === undefined ? {} : { sync: { key: group } }),
     },
-    scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
+    scales: {
+      x: { time: true },
+      y: { range: (_, __, max) => [0, (Math.max(max, top()) || 1 / 1.08) * 1.08] },
+    },
     axes: [
       {
         stroke: ink,
@@ -82,7 +89,12 @@ export function chartOptions({ lines, format, whole, width, height, group, onMov
           label,
           stroke,
           width: 1.5,
-          points: { show: false },
+          points: {
+            show: false,
+            size: 6,
+            fill: stroke,
+            filter: ({ data }, index) => alone(data[index] ?? []),
+          },
           ...(area ? { fill: `color-mix(in srgb, ${stroke} 12%, transparent)` } : {}),
         };
       }),
