@@ -207,6 +207,27 @@ test("the listing is searched, filtered, sorted and paged, all in the address", 
   person.assertNothingOdd();
 });
 
+test("a token that is pasted into a search finds its key, and reaches neither the address nor a request", async () => {
+  const { page } = person;
+  const { token, apiKeyId } = await createUserAndKey(latchkey.asStaff, "pasted");
+  await createUserAndKey(latchkey.asStaff, "beside");
+  const sent: string[] = [];
+  page.on("request", (request) => sent.push(`${request.url()} ${request.postData() ?? ""}`));
+  await person.open("/keys");
+  await page.getByRole("link", { name: "key of beside" }).waitFor();
+  await page.getByRole("searchbox", { name: "Search keys" }).fill(` ${token} `);
+  await page.waitForURL(/q=lk_\w{6}$/);
+  await page.getByRole("link", { name: "key of beside" }).waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "key of pasted" }).waitFor();
+  await person.open("/logs");
+  await page.getByRole("combobox", { name: "Key" }).fill(token);
+  await page.getByRole("option", { name: /key of pasted/ }).click();
+  await page.waitForURL(new RegExp(apiKeyId));
+  assert.ok(!sent.some((request) => request.includes(token)), "the token was sent");
+  assert.ok(!(await page.content()).includes(token), "the token is in the page");
+  person.assertNothingOdd();
+});
+
 test("a key is rotated with a grace period: both tokens work and both keys' traffic is shown, until the old one is ended", async () => {
   const { page } = person;
   const { userId, apiKeyId, token } = await createUserAndKey(latchkey.asStaff, "rotating");

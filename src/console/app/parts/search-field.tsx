@@ -3,6 +3,7 @@ import { useDebouncedCallback } from "@mantine/hooks";
 import { IconSearch, IconX } from "@tabler/icons-react";
 import { useLocation, useRouter } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import { withoutToken } from "./token-start.ts";
 
 interface SearchFieldProps {
   readonly label: string;
@@ -14,7 +15,7 @@ interface SearchFieldProps {
   readonly className?: string | undefined;
 }
 
-/** A text filter; / moves into it. */
+/** A text filter; / moves into it. A token that is pasted is cut to its start. */
 export function SearchField({ label, value = "", onChange, placeholder, className }: SearchFieldProps) {
   const [typed, setTyped] = useState(value);
   const router = useRouter();
@@ -49,8 +50,9 @@ export function SearchField({ label, value = "", onChange, placeholder, classNam
         )
       }
       onChange={({ currentTarget }) => {
-        setTyped(currentTarget.value);
-        send(currentTarget.value);
+        const next = withoutToken(currentTarget.value);
+        setTyped(next);
+        send(next);
       }}
     />
   );
