@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { ApiKeyType } from "../../../src/gen/latchkey/v1/api_key_service_pb.js";
+import { runCurl, runGrpcurl } from "../../harness/commands.ts";
 import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
@@ -56,13 +57,14 @@ test("a key that is created works from grpc-js, as far as it was allowed, and it
   const token = await shownToken();
   await page.getByRole("button", { name: "Copy the token" }).click();
   assert.equal(await page.evaluate("navigator.clipboard.readText()"), token);
-  const command = await page.getByLabel("curl command", { exact: true }).textContent();
-  assert.ok(
-    command?.includes(`-H 'x-api-key: ${token}'`) && command.includes("UserService/GetUser"),
-    command ?? "",
-  );
+  const command = (await page.getByLabel("curl command", { exact: true }).textContent()) ?? "";
+  assert.ok(command.includes(`-H 'x-api-key: ${token}'`) && command.includes("UserService/GetUser"), command);
+  assert.match(command, /-d '\{"userId":"1"\}'/);
+  const user = await runCurl(command);
+  assert.equal(user.id, "1");
   await page.getByRole("tab", { name: "grpcurl" }).click();
-  await page.getByText(/grpcurl -plaintext/).waitFor();
+  const grpcurl = await page.getByLabel("grpcurl command", { exact: true }).textContent();
+  assert.deepEqual(await runGrpcurl(grpcurl ?? ""), user);
 
   assert.equal(await getUserOverGrpc(token), status.OK);
   const refused = latchkey.as(token).users.updateProfile({ bio: "" });
