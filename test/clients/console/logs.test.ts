@@ -57,6 +57,20 @@ test("each filter is in the address and leaves the calls that it means", async (
   person.assertNothingOdd();
 });
 
+test("on a phone the cards show why a call failed, and nothing that is filtered by", async () => {
+  const { page } = person;
+  await page.setViewportSize({ width: 390, height: 844 });
+  await person.open(`/logs?key=${key.apiKeyId}`);
+  await shows(5);
+  const message = page.getByText("user 999999 not found");
+  await message.waitFor();
+  const shown = await rows().locator("td:visible").allTextContents();
+  assert.ok(!shown.includes("") && !shown.includes("caller"), shown.join());
+  const box = await message.boundingBox();
+  assert.ok(box !== null && box.x >= 0 && box.x + box.width <= 390);
+  person.assertNothingOdd();
+});
+
 test("a row opens with all that is known of it, by its own address too", async () => {
   const { page } = person;
   await person.open(`/logs?key=${key.apiKeyId}&reason=STAFF_REQUIRED`);

@@ -32,7 +32,11 @@ export function LogsPage() {
   const rows = isLive ? tail.rows : data?.rows;
   const keys = useKeysById((rows ?? []).map(({ apiKeyId }) => apiKeyId));
   const users = useUsersById((rows ?? []).map(({ userId }) => userId));
-  const columns = useMemo(() => logColumns({ keys, users }, isStaff), [keys, users, isStaff]);
+  const { key, user } = search;
+  const columns = useMemo(
+    () => logColumns({ keys, users }, isStaff, { key, user }),
+    [keys, users, isStaff, key, user],
+  );
 
   const change = (next: Partial<LogsSearch>) =>
     void navigate({ search: (old) => ({ ...old, page: undefined, row: undefined, ...next }) });

@@ -91,6 +91,7 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
                         key={column.id}
                         data-align={column.align}
                         data-only={column.only}
+                        data-in-cards={column.inCards}
                         data-sized={column.width !== undefined || undefined}
                         data-label={column.header}
                       >
