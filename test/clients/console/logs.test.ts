@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { latchkey, openConsole, person } from "./chromium.ts";
+import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
 let key: Awaited<ReturnType<typeof createUserAndKey>>;
 
@@ -55,6 +55,51 @@ test("each filter is in the address and leaves the calls that it means", async (
   await page.waitForURL(/text=staff/);
   await shows(1);
   person.assertNothingOdd();
+});
+
+const utc = (local: string) => new Date(local).toISOString().replace(/(:00)?\.000Z$/, "Z");
+
+test("the time is a range, a day, or moments that mean the same wherever a link is opened", async () => {
+  const { page } = person;
+  await person.open(`/logs?key=${key.apiKeyId}`);
+  await shows(5);
+  const time = (name: string | RegExp) => page.getByRole("button", { name });
+  await time("Any time").click();
+  await time("Yesterday").click();
+  await page.waitForURL(/from=.*to=/);
+  await page.getByText("No call matches").waitFor();
+  assert.equal(await time("Yesterday").count(), 2, "the bar says it too");
+  await time("1 hour").click();
+  await page.waitForURL(/range=1h/);
+  await shows(5);
+  assert.ok(!page.url().includes("from="));
+
+  // A day without a time.
+  await page.getByLabel("From", { exact: true }).fill("2026-01-31");
+  const addressHas = (name: string, local: string) =>
+    page.waitForURL(({ searchParams }) => searchParams.get(name) === utc(local));
+  await addressHas("from", "2026-01-31T00:00");
+  assert.ok(!page.url().includes("range="));
+  await shows(5);
+  await page.getByLabel("Until", { exact: true }).fill("2026-01-31");
+  await addressHas("to", "2026-01-31T23:59:59.999");
+  await page.getByText("No call matches").waitFor();
+  await page.getByLabel("Until, time").fill("12:30");
+  await addressHas("to", "2026-01-31T12:30");
+  await time(/Jan 31, 00:00.*12:30/).waitFor();
+  person.assertNothingOdd();
+
+  // Links as they were, and from elsewhere.
+  const tokyo = await openPerson(browser, latchkey.url, { timezoneId: "Asia/Tokyo" });
+  try {
+    await tokyo.open("/logs?from=2026-01-31T10:00&to=2026-01-31T12:00%2B02:00");
+    await tokyo.signIn();
+    await tokyo.page.getByRole("button", { name: /Jan 31, 10:00.*19:00/ }).click();
+    assert.equal(await tokyo.page.getByLabel("Until, time").inputValue(), "19:00");
+    tokyo.assertNothingOdd();
+  } finally {
+    await tokyo.close();
+  }
 });
 
 test("on a phone the cards show why a call failed, and nothing that is filtered by", async () => {

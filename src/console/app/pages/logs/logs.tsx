@@ -115,7 +115,9 @@ export function LogsPage() {
                     </Button>
                   }
                 >
-                  Calls older than the log is kept are gone from here; the statistics still count them.
+                  {reachesBack(search)
+                    ? "The log keeps calls for some time only; the statistics count older ones too."
+                    : "No call in the log matches all of the filters."}
                 </EmptyState>
               ) : (
                 <EmptyState title="No calls yet" icon={<IconActivity size={20} aria-hidden />}>
@@ -141,4 +143,10 @@ export function LogsPage() {
       />
     </>
   );
+}
+
+/** Whether it asks for so long ago that the log may no longer have it. */
+function reachesBack({ from, to }: LogsSearch): boolean {
+  const first = from ?? to;
+  return first !== undefined && Date.parse(first) < Date.now() - 7 * 86_400_000;
 }
