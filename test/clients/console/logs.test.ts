@@ -116,6 +116,24 @@ test("on a phone the cards show why a call failed, and nothing that is filtered 
   person.assertNothingOdd();
 });
 
+test("what a badge or an error says in full can be pointed at, and opens its row all the same", async () => {
+  const { page } = person;
+  await person.open(`/logs?key=${key.apiKeyId}&reason=STAFF_REQUIRED`);
+  await shows(1);
+  const drawer = page.getByRole("dialog", { name: "DeleteUser" });
+  const row = rows().first();
+  for (const cell of [row.getByText("Staff required"), row.getByText(/^this method needs/)]) {
+    // Were the link above it, it would take the click, and the pointer.
+    await cell.click();
+    await drawer.waitFor();
+    await page.keyboard.press("Escape");
+    await drawer.waitFor({ state: "hidden" });
+    const title = await cell.evaluate((element: { title: string }) => element.title);
+    assert.match(title, /staff/);
+  }
+  person.assertNothingOdd();
+});
+
 test("a row opens with all that is known of it, by its own address too", async () => {
   const { page } = person;
   await person.open(`/logs?key=${key.apiKeyId}&reason=STAFF_REQUIRED`);

@@ -30,7 +30,7 @@ export function logColumns(
   const key: Column<RequestLog> = {
     id: "key",
     header: "Key",
-    width: "14%",
+    width: "13%",
     cell: (row) => (
       <span className={`clip ${row.apiKeyId === "" ? "dim" : ""}`} title={keyName(row, names)}>
         {keyName(row, names)}
@@ -40,7 +40,7 @@ export function logColumns(
   const user: Column<RequestLog> = {
     id: "user",
     header: "User",
-    width: "10%",
+    width: "9%",
     cell: ({ userId }) =>
       userId === 0n ? (
         <span className="dim">Anonymous</span>
@@ -52,7 +52,7 @@ export function logColumns(
     {
       id: "method",
       header: "Method",
-      width: "30%",
+      width: "27%",
       cell: ({ id, service, method }) => (
         <Link
           from="/logs"
@@ -70,7 +70,7 @@ export function logColumns(
     ...(filters.key === undefined ? [key] : []),
     // A key has one user.
     ...(isStaff && filters.key === undefined && filters.user === undefined ? [user] : []),
-    { ...errorColumn, width: "22%", only: "wide" },
+    { ...errorColumn, width: "33%", only: "wide" },
     { ...addressColumn, only: "widest" },
   ];
 }
