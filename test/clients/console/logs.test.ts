@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
 import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
@@ -155,6 +156,31 @@ test("a row opens with all that is known of it, by its own address too", async (
   await page.keyboard.press("Escape");
   await drawer.waitFor({ state: "hidden" });
   assert.ok(!page.url().includes("row="));
+  person.assertNothingOdd();
+});
+
+test("of a call that its key's methods left out one comes to where they are widened", async () => {
+  const { page } = person;
+  const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({
+    userId: key.userId,
+    name: "narrow",
+    allowedMethods: ["api.users.UserService/GetUser"],
+  });
+  await latchkey
+    .as(noteSecret(token))
+    .users.updateProfile({ bio: "" })
+    .catch(() => {});
+  await until(
+    () => latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId: apiKey?.id ?? "" } }),
+    ({ requestLogs }) => requestLogs.length === 1,
+  );
+  await person.open(`/logs?key=${apiKey?.id}`);
+  await page.getByRole("link", { name: /UpdateProfile/ }).click();
+  const drawer = page.getByRole("dialog", { name: "UpdateProfile" });
+  await drawer.getByText("Latchkey refused this call").waitFor();
+  await drawer.getByRole("link", { name: "Edit the key" }).click();
+  await page.waitForURL(new RegExp(`/keys/${apiKey?.id}/edit`));
+  await page.getByRole("checkbox", { name: "api.users.UserService/UpdateProfile" }).check();
   person.assertNothingOdd();
 });
 
