@@ -68,7 +68,8 @@ export function LogsPage() {
         }
       >
         {isStaff ? "Every call that ended, however it ended" : "Every call of yours"}
-        {search.console === undefined && ", but those of this console"}.
+        {search.console === undefined && ", but those of this console"}. Requests that reach no method (HTTP
+        404, 405 or 415) are not calls, and not in it.
       </PageHeader>
       <Panel flush>
         <FilterBar onClear={isFiltered ? clear : undefined}>
