@@ -216,6 +216,7 @@ test("what the filters leave is saved as CSV", async () => {
     page.getByRole("button", { name: "Save file" }).click(),
   ]);
   assert.match(file.suggestedFilename(), /^request-logs-.*\.csv$/);
+  await page.getByText(/^2 rows saved as request-logs-.*\.csv\.$/).waitFor();
   const lines = (await readFile(await file.path(), "utf8")).trim().split("\r\n");
   assert.match(lines[0] ?? "", /^id,time,service,method,/);
   assert.equal(lines.length, 3);
