@@ -1,6 +1,6 @@
-import { TextInput } from "@mantine/core";
+import { CloseButton, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
-import { IconSearch, IconX } from "@tabler/icons-react";
+import { IconSearch } from "@tabler/icons-react";
 import { useLocation, useRouter } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { withoutToken } from "./token-start.ts";
@@ -37,16 +37,14 @@ export function SearchField({ label, value = "", onChange, placeholder, classNam
       leftSection={<IconSearch size={15} aria-hidden />}
       rightSection={
         typed === "" ? undefined : (
-          <button
-            type="button"
+          <CloseButton
+            size="sm"
             aria-label="Clear the search"
             onClick={() => {
               setTyped("");
               onChange(undefined);
             }}
-          >
-            <IconX size={14} aria-hidden />
-          </button>
+          />
         )
       }
       onChange={({ currentTarget }) => {
