@@ -73,7 +73,7 @@ export function AuditPage() {
             clearable
           />
           <UserSelect label="By" value={actor} onChange={(next) => change({ actor: next })} clearable />
-          <UserSelect label="To" value={target} onChange={(next) => change({ target: next })} clearable />
+          <UserSelect label="User" value={target} onChange={(next) => change({ target: next })} clearable />
           <KeySelect value={key} onChange={(next) => change({ key: next })} />
           <TimeFilter from={from} to={to} onChange={(times) => change({ from: times.from, to: times.to })} />
         </FilterBar>
