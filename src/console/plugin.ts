@@ -1,13 +1,16 @@
 /** The console's files on a Fastify instance: what a browser gets, and what it may do with it. */
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fastifyStatic from "@fastify/static";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 
 // src/console and dist/console lie equally deep in the package.
-const builtFiles = fileURLToPath(new URL("../../dist/console/app", import.meta.url));
+const inPackage = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const builtFiles = inPackage("dist/console/app");
+/** What the files are built from. A checkout has it, the installed package has not. */
+const sourceFolders = [inPackage("src/console/app"), inPackage("src/gen")];
 /** Where the build has left room for the nonce of a response. */
 const noncePlace = "__CSP_NONCE__";
 const yearS = 31_536_000;
@@ -15,9 +18,17 @@ const yearS = 31_536_000;
 /**
  * Serves the console at /console, and leads there from / where nothing else is. Every
  * path that names no file gets the page, which finds its way by itself. `directory`
- * holds the built files; they are looked for when they are asked for.
+ * holds the built files; they are looked for when they are asked for. Where they are
+ * older than a file of `sources`, the log says so.
  */
-export async function serveConsole(app: FastifyInstance, directory: string = builtFiles): Promise<void> {
+export async function serveConsole(
+  app: FastifyInstance,
+  directory: string = builtFiles,
+  sources: readonly string[] = sourceFolders,
+): Promise<void> {
+  if (await isOutdated(directory, sources)) {
+    app.log.warn("the console was built before its sources were last changed: run npm run build:console");
+  }
   app.addHook("onRequest", leadToConsole);
   await app.register(async (scope) => {
     scope.addHook("onRequest", async (_req, reply) => {
@@ -41,6 +52,22 @@ export async function serveConsole(app: FastifyInstance, directory: string = bui
       return reply.sendFile(path, directory);
     });
   });
+}
+
+/** Whether there is a build, and a source that is newer. */
+async function isOutdated(directory: string, sources: readonly string[]): Promise<boolean> {
+  try {
+    const { mtimeMs: builtMs } = await stat(join(directory, "index.html"));
+    for (const folder of sources) {
+      for (const file of await readdir(folder, { recursive: true })) {
+        const found = await stat(join(folder, file));
+        if (found.isFile() && found.mtimeMs > builtMs) return true;
+      }
+    }
+  } catch {
+    // Not built, or no sources: nothing to compare. An answer tells what cannot be read.
+  }
+  return false;
 }
 
 /** Of all that is served here. What the page itself may do says {@link contentSecurityPolicy}. */

@@ -1,6 +1,6 @@
 /** The console's files over HTTP: what is served, how it may be kept, and what the page may do. */
 import assert from "node:assert/strict";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { brotliCompressSync, brotliDecompressSync, gunzipSync, gzipSync } from "node:zlib";
@@ -156,6 +156,43 @@ test("a new build is served without a restart; without one, the answer says what
   assert.match(body, /npm run build:console/);
   assert.match(headers["content-type"] ?? "", /^text\/plain/);
   writeFileSync(join(files, "index.html"), page);
+});
+
+test("a build that is older than a source is told in the log at the start", async () => {
+  const parent = newDirectory();
+  const built = join(parent, "built");
+  const sources = join(parent, "sources");
+  const generated = join(parent, "generated");
+  const index = join(built, "index.html");
+  const source = join(sources, "pages/keys/keys.tsx");
+  const message = join(generated, "key_pb.js");
+  mkdirSync(built);
+  mkdirSync(join(sources, "pages/keys"), { recursive: true });
+  mkdirSync(generated);
+  for (const file of [source, message]) writeFileSync(file, "");
+
+  const warnings = async (folders = [sources, generated]) => {
+    const lines: string[] = [];
+    const own = Fastify({ logger: { level: "warn", stream: { write: (line: string) => lines.push(line) } } });
+    await serveConsole(own, built, folders);
+    await own.close();
+    return lines.map((line) => JSON.parse(line).msg as string);
+  };
+  const at = (file: string, seconds: number) => utimesSync(file, seconds, seconds);
+
+  assert.deepEqual(await warnings(), [], "not built");
+  writeFileSync(index, page);
+  for (const file of [source, message]) at(file, 1_000);
+  at(index, 2_000);
+  assert.deepEqual(await warnings(), [], "newer");
+  for (const file of [source, message]) {
+    at(file, 3_000);
+    const told = await warnings();
+    assert.equal(told.length, 1);
+    assert.match(told[0] ?? "", /npm run build:console/);
+    assert.deepEqual(await warnings([join(parent, "gone")]), [], "an installed package");
+    at(file, 1_000);
+  }
 });
 
 test("a server's / leads to the console, unless something is mounted there", async () => {

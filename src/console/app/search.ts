@@ -1,6 +1,6 @@
 /** What a page keeps in the URL's query: read leniently, written without what is empty. */
 
-type Field<T> = (text: string) => T | undefined;
+export type Field<T> = (text: string) => T | undefined;
 type Values<F extends Record<string, Field<unknown>>> = {
   [K in keyof F]?: Exclude<ReturnType<F[K]>, undefined> | undefined;
 };

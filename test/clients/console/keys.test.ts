@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { ApiKeyType } from "../../../src/gen/latchkey/v1/api_key_service_pb.js";
+import { runCurl, runGrpcurl } from "../../harness/commands.ts";
 import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
@@ -56,13 +57,14 @@ test("a key that is created works from grpc-js, as far as it was allowed, and it
   const token = await shownToken();
   await page.getByRole("button", { name: "Copy the token" }).click();
   assert.equal(await page.evaluate("navigator.clipboard.readText()"), token);
-  const command = await page.getByLabel("curl command", { exact: true }).textContent();
-  assert.ok(
-    command?.includes(`-H 'x-api-key: ${token}'`) && command.includes("UserService/GetUser"),
-    command ?? "",
-  );
+  const command = (await page.getByLabel("curl command", { exact: true }).textContent()) ?? "";
+  assert.ok(command.includes(`-H 'x-api-key: ${token}'`) && command.includes("UserService/GetUser"), command);
+  assert.match(command, /-d '\{"userId":"1"\}'/);
+  const user = await runCurl(command);
+  assert.equal(user.id, "1");
   await page.getByRole("tab", { name: "grpcurl" }).click();
-  await page.getByText(/grpcurl -plaintext/).waitFor();
+  const grpcurl = await page.getByLabel("grpcurl command", { exact: true }).textContent();
+  assert.deepEqual(await runGrpcurl(grpcurl ?? ""), user);
 
   assert.equal(await getUserOverGrpc(token), status.OK);
   const refused = latchkey.as(token).users.updateProfile({ bio: "" });
@@ -204,6 +206,27 @@ test("the listing is searched, filtered, sorted and paged, all in the address", 
   await page.getByText("No key matches").waitFor();
   await page.getByRole("button", { name: "Clear filters" }).last().click();
   await shows("item 00", 50);
+  person.assertNothingOdd();
+});
+
+test("a token that is pasted into a search finds its key, and reaches neither the address nor a request", async () => {
+  const { page } = person;
+  const { token, apiKeyId } = await createUserAndKey(latchkey.asStaff, "pasted");
+  await createUserAndKey(latchkey.asStaff, "beside");
+  const sent: string[] = [];
+  page.on("request", (request) => sent.push(`${request.url()} ${request.postData() ?? ""}`));
+  await person.open("/keys");
+  await page.getByRole("link", { name: "key of beside" }).waitFor();
+  await page.getByRole("searchbox", { name: "Search keys" }).fill(` ${token} `);
+  await page.waitForURL(/q=lk_\w{6}$/);
+  await page.getByRole("link", { name: "key of beside" }).waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "key of pasted" }).waitFor();
+  await person.open("/logs");
+  await page.getByRole("combobox", { name: "Key" }).fill(token);
+  await page.getByRole("option", { name: /key of pasted/ }).click();
+  await page.waitForURL(new RegExp(apiKeyId));
+  assert.ok(!sent.some((request) => request.includes(token)), "the token was sent");
+  assert.ok(!(await page.content()).includes(token), "the token is in the page");
   person.assertNothingOdd();
 });
 

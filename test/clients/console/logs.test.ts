@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
-import { latchkey, openConsole, person } from "./chromium.ts";
+import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
 let key: Awaited<ReturnType<typeof createUserAndKey>>;
 
@@ -57,6 +58,83 @@ test("each filter is in the address and leaves the calls that it means", async (
   person.assertNothingOdd();
 });
 
+const utc = (local: string) => new Date(local).toISOString().replace(/(:00)?\.000Z$/, "Z");
+
+test("the time is a range, a day, or moments that mean the same wherever a link is opened", async () => {
+  const { page } = person;
+  await person.open(`/logs?key=${key.apiKeyId}`);
+  await shows(5);
+  const time = (name: string | RegExp) => page.getByRole("button", { name });
+  await time("Any time").click();
+  await time("Yesterday").click();
+  await page.waitForURL(/from=.*to=/);
+  await page.getByText("No call matches").waitFor();
+  assert.equal(await time("Yesterday").count(), 2, "the bar says it too");
+  await time("1 hour").click();
+  await page.waitForURL(/range=1h/);
+  await shows(5);
+  assert.ok(!page.url().includes("from="));
+
+  // A day without a time.
+  await page.getByLabel("From", { exact: true }).fill("2026-01-31");
+  const addressHas = (name: string, local: string) =>
+    page.waitForURL(({ searchParams }) => searchParams.get(name) === utc(local));
+  await addressHas("from", "2026-01-31T00:00");
+  assert.ok(!page.url().includes("range="));
+  await shows(5);
+  await page.getByLabel("Until", { exact: true }).fill("2026-01-31");
+  await addressHas("to", "2026-01-31T23:59:59.999");
+  await page.getByText("No call matches").waitFor();
+  await page.getByLabel("Until, time").fill("12:30");
+  await addressHas("to", "2026-01-31T12:30");
+  await time(/Jan 31, 00:00.*12:30/).waitFor();
+  person.assertNothingOdd();
+
+  // Links as they were, and from elsewhere.
+  const tokyo = await openPerson(browser, latchkey.url, { timezoneId: "Asia/Tokyo" });
+  try {
+    await tokyo.open("/logs?from=2026-01-31T10:00&to=2026-01-31T12:00%2B02:00");
+    await tokyo.signIn();
+    await tokyo.page.getByRole("button", { name: /Jan 31, 10:00.*19:00/ }).click();
+    assert.equal(await tokyo.page.getByLabel("Until, time").inputValue(), "19:00");
+    tokyo.assertNothingOdd();
+  } finally {
+    await tokyo.close();
+  }
+});
+
+test("on a phone the cards show why a call failed, and nothing that is filtered by", async () => {
+  const { page } = person;
+  await page.setViewportSize({ width: 390, height: 844 });
+  await person.open(`/logs?key=${key.apiKeyId}`);
+  await shows(5);
+  const message = page.getByText("user 999999 not found");
+  await message.waitFor();
+  const shown = await rows().locator("td:visible").allTextContents();
+  assert.ok(!shown.includes("") && !shown.includes("caller"), shown.join());
+  const box = await message.boundingBox();
+  assert.ok(box !== null && box.x >= 0 && box.x + box.width <= 390);
+  person.assertNothingOdd();
+});
+
+test("what a badge or an error says in full can be pointed at, and opens its row all the same", async () => {
+  const { page } = person;
+  await person.open(`/logs?key=${key.apiKeyId}&reason=STAFF_REQUIRED`);
+  await shows(1);
+  const drawer = page.getByRole("dialog", { name: "DeleteUser" });
+  const row = rows().first();
+  for (const cell of [row.getByText("Staff required"), row.getByText(/^this method needs/)]) {
+    // Were the link above it, it would take the click, and the pointer.
+    await cell.click();
+    await drawer.waitFor();
+    await page.keyboard.press("Escape");
+    await drawer.waitFor({ state: "hidden" });
+    const title = await cell.evaluate((element: { title: string }) => element.title);
+    assert.match(title, /staff/);
+  }
+  person.assertNothingOdd();
+});
+
 test("a row opens with all that is known of it, by its own address too", async () => {
   const { page } = person;
   await person.open(`/logs?key=${key.apiKeyId}&reason=STAFF_REQUIRED`);
@@ -78,6 +156,31 @@ test("a row opens with all that is known of it, by its own address too", async (
   await page.keyboard.press("Escape");
   await drawer.waitFor({ state: "hidden" });
   assert.ok(!page.url().includes("row="));
+  person.assertNothingOdd();
+});
+
+test("of a call that its key's methods left out one comes to where they are widened", async () => {
+  const { page } = person;
+  const { apiKey, token } = await latchkey.asStaff.keys.createApiKey({
+    userId: key.userId,
+    name: "narrow",
+    allowedMethods: ["api.users.UserService/GetUser"],
+  });
+  await latchkey
+    .as(noteSecret(token))
+    .users.updateProfile({ bio: "" })
+    .catch(() => {});
+  await until(
+    () => latchkey.asStaff.logs.listRequestLogs({ filter: { apiKeyId: apiKey?.id ?? "" } }),
+    ({ requestLogs }) => requestLogs.length === 1,
+  );
+  await person.open(`/logs?key=${apiKey?.id}`);
+  await page.getByRole("link", { name: /UpdateProfile/ }).click();
+  const drawer = page.getByRole("dialog", { name: "UpdateProfile" });
+  await drawer.getByText("Latchkey refused this call").waitFor();
+  await drawer.getByRole("link", { name: "Edit the key" }).click();
+  await page.waitForURL(new RegExp(`/keys/${apiKey?.id}/edit`));
+  await page.getByRole("checkbox", { name: "api.users.UserService/UpdateProfile" }).check();
   person.assertNothingOdd();
 });
 
@@ -113,6 +216,7 @@ test("what the filters leave is saved as CSV", async () => {
     page.getByRole("button", { name: "Save file" }).click(),
   ]);
   assert.match(file.suggestedFilename(), /^request-logs-.*\.csv$/);
+  await page.getByText(/^2 rows saved as request-logs-.*\.csv\.$/).waitFor();
   const lines = (await readFile(await file.path(), "utf8")).trim().split("\r\n");
   assert.match(lines[0] ?? "", /^id,time,service,method,/);
   assert.equal(lines.length, 3);

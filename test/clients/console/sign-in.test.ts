@@ -1,6 +1,7 @@
 /** Signing in and out, and what happens to a page whose session ends. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey, secretKey } from "../../harness/server.ts";
 import { latchkey, openConsole, person } from "./chromium.ts";
 
@@ -47,6 +48,15 @@ test("a token that is no good is refused with the reason, and the secret key sig
   await field.fill("lk_nonsense");
   await field.press("Enter");
   await page.getByText("Invalid API key.").waitFor();
+  const { userId } = await createUserAndKey(latchkey.asStaff, "limited");
+  const { token } = await latchkey.asStaff.keys.createApiKey({
+    userId,
+    name: "limited",
+    allowedMethods: ["api.users.UserService/*"],
+  });
+  await field.fill(noteSecret(token));
+  await field.press("Enter");
+  await page.getByText("This key is limited to some methods and cannot sign in here.").waitFor();
   await person.signIn(secretKey);
   await page.getByRole("heading", { name: "Overview" }).waitFor();
   person.assertNothingOdd();

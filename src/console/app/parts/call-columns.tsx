@@ -21,11 +21,13 @@ export const codeColumn: Column<RequestLog> = {
 export const errorColumn: Column<RequestLog> = {
   id: "error",
   header: "Error",
-  cell: ({ errorMessage }) => (
-    <span className="clip dim" title={errorMessage}>
-      {errorMessage}
-    </span>
-  ),
+  inCards: true,
+  cell: ({ errorMessage }) =>
+    errorMessage !== "" && (
+      <span className="clip dim" title={errorMessage}>
+        {errorMessage}
+      </span>
+    ),
 };
 
 export const durationColumn: Column<RequestLog> = {

@@ -22,6 +22,9 @@ export function Choice<T extends string>(props: ChoiceProps<T>) {
       data={data}
       value={value ?? null}
       onChange={(next) => onChange((next ?? undefined) as T | undefined)}
+      maxDropdownHeight="min(36rem, 55vh)"
+      // Whether there is more is seen without a mouse.
+      scrollAreaProps={{ type: "auto" }}
       allowDeselect={others.clearable ?? false}
       comboboxProps={{ shadow: "md", radius: "md", width: "max-content", position: "bottom-start" }}
     />

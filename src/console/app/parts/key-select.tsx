@@ -5,6 +5,7 @@ import { keepPreviousData } from "@tanstack/react-query";
 import { useState } from "react";
 import { ApiKeyService } from "../../../gen/latchkey/v1/api_key_service_pb.js";
 import { useKeysById } from "./names.ts";
+import { withoutToken } from "./token-start.ts";
 
 interface KeySelectProps {
   /** A key's id. */
@@ -12,7 +13,7 @@ interface KeySelectProps {
   readonly onChange: (id: string | undefined) => void;
 }
 
-/** Finds a key by its name, start or user. */
+/** Finds a key by its name, start or user, or by a token, of which it takes the start. */
 export function KeySelect({ value, onChange }: KeySelectProps) {
   const [typed, setTyped] = useState("");
   const [search] = useDebouncedValue(typed, 200);
@@ -36,7 +37,7 @@ export function KeySelect({ value, onChange }: KeySelectProps) {
       searchable
       clearable
       searchValue={typed}
-      onSearchChange={setTyped}
+      onSearchChange={(next) => setTyped(withoutToken(next))}
       filter={({ options: all }) => all}
       renderOption={({ option }) => {
         const key = keys.find((each) => each.value === option.value)?.of;

@@ -1,8 +1,9 @@
-import { TextInput } from "@mantine/core";
+import { CloseButton, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
-import { IconSearch, IconX } from "@tabler/icons-react";
+import { IconSearch } from "@tabler/icons-react";
 import { useLocation, useRouter } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import { withoutToken } from "./token-start.ts";
 
 interface SearchFieldProps {
   readonly label: string;
@@ -14,7 +15,7 @@ interface SearchFieldProps {
   readonly className?: string | undefined;
 }
 
-/** A text filter; / moves into it. */
+/** A text filter; / moves into it. A token that is pasted is cut to its start. */
 export function SearchField({ label, value = "", onChange, placeholder, className }: SearchFieldProps) {
   const [typed, setTyped] = useState(value);
   const router = useRouter();
@@ -36,21 +37,20 @@ export function SearchField({ label, value = "", onChange, placeholder, classNam
       leftSection={<IconSearch size={15} aria-hidden />}
       rightSection={
         typed === "" ? undefined : (
-          <button
-            type="button"
+          <CloseButton
+            size="sm"
             aria-label="Clear the search"
             onClick={() => {
               setTyped("");
               onChange(undefined);
             }}
-          >
-            <IconX size={14} aria-hidden />
-          </button>
+          />
         )
       }
       onChange={({ currentTarget }) => {
-        setTyped(currentTarget.value);
-        send(currentTarget.value);
+        const next = withoutToken(currentTarget.value);
+        setTyped(next);
+        send(next);
       }}
     />
   );

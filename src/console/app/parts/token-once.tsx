@@ -1,14 +1,12 @@
 /** A new token, this once, with what one does with it. */
 import { Stack, Tabs } from "@mantine/core";
 import type { ApiKey } from "../../../gen/latchkey/v1/api_key_service_pb.js";
-import { MethodKind } from "../../../gen/latchkey/v1/server_service_pb.js";
 import { CodeBlock } from "./code-block.tsx";
-import { type Call, curlCommand, grpcurlCommand } from "./commands.ts";
+import { curlCommand, grpcurlCommand } from "./commands.ts";
 import { CopyButton } from "./copy-button.tsx";
-import { covers } from "./method-patterns/patterns.ts";
+import { useFirstCall } from "./first-call.ts";
 import { Notice } from "./notice.tsx";
 import classes from "./token-once.module.css";
-import { useMethods } from "./use-methods.ts";
 
 interface TokenOnceProps {
   readonly apiKey: ApiKey;
@@ -59,21 +57,4 @@ export function TokenOnce({ apiKey, token, withheldReason, onCopied }: TokenOnce
       )}
     </Stack>
   );
-}
-
-/** A call that the key may make: of its own methods the first, else the one that tells who calls. */
-function useFirstCall({ allowedMethods }: ApiKey, token: string): Call | undefined {
-  const { data } = useMethods();
-  if (data === undefined) return undefined;
-  const patterns = allowedMethods.length === 0 ? ["latchkey.v1.SessionService/GetSession"] : allowedMethods;
-  for (const { name: service, methods } of data.services) {
-    const method = methods.find(
-      ({ name, kind }) =>
-        kind === MethodKind.UNARY && patterns.some((pattern) => covers(pattern, `${service}/${name}`)),
-    );
-    if (method !== undefined) {
-      return { service, method: method.name, json: "{}", header: data.apiKeyHeader, token };
-    }
-  }
-  return undefined;
 }

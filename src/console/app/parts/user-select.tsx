@@ -5,6 +5,7 @@ import { keepPreviousData } from "@tanstack/react-query";
 import { useState } from "react";
 import { UserAdminService } from "../../../gen/latchkey/v1/user_admin_service_pb.js";
 import { useUsersById } from "./names.ts";
+import { withoutToken } from "./token-start.ts";
 
 interface UserSelectProps extends Omit<SelectProps, "data" | "value" | "onChange" | "label" | "multiple"> {
   readonly label: string;
@@ -38,7 +39,7 @@ export function UserSelect({ label, value, onChange, labelled = false, ...others
       onChange={(next) => onChange(next ?? undefined)}
       searchable
       searchValue={typed}
-      onSearchChange={setTyped}
+      onSearchChange={(next) => setTyped(withoutToken(next))}
       filter={({ options }) => options}
       nothingFoundMessage="No user has this name or email"
       rightSection={isFetching && typed !== name ? <Loader size={14} /> : undefined}

@@ -55,7 +55,7 @@ export const denialHelp: Record<DenialReason, string> = {
   [DenialReason.USER_DISABLED]: "The key's user is disabled. The key works again once the user is enabled.",
   [DenialReason.STAFF_REQUIRED]: "The method is for staff, and the key's user is not.",
   [DenialReason.METHOD_NOT_ALLOWED]:
-    "The key's allowed methods leave this one out. Widen them on the key's page.",
+    "The key's allowed methods leave this one out. Widen them, or use another key.",
   [DenialReason.UNAVAILABLE]: "No verdict could be had, because the database did not answer.",
   [DenialReason.ADDRESS_NOT_ALLOWED]: "The key's allowed addresses leave out where the call came from.",
   [DenialReason.CROSS_SITE]: "Another site's page sent a session's cookie.",

@@ -1,6 +1,8 @@
 /** The field that a token is typed into. The token lives in the field alone, and is gone from it once sent. */
+import { ConnectError } from "@connectrpc/connect";
 import { Button, PasswordInput, Stack } from "@mantine/core";
 import { type FormEvent, useRef, useState } from "react";
+import { ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.js";
 import { errorText } from "../parts/error-text.ts";
 import { signIn } from "./client.ts";
 
@@ -25,7 +27,7 @@ export function TokenForm({ label, onDone }: { label: string; onDone: () => void
       input.value = "";
       onDone();
     } catch (error) {
-      setProblem(errorText(error));
+      setProblem(isLimited(error) ? limited : errorText(error));
       input.select();
     } finally {
       setBusy(false);
@@ -52,4 +54,14 @@ export function TokenForm({ label, onDone }: { label: string; onDone: () => void
       </Stack>
     </form>
   );
+}
+
+const limited =
+  "This key is limited to some methods and cannot sign in here. Sign in with another key of this user.";
+
+/** Whether the key's allowed methods leave out signing in. */
+function isLimited(error: unknown): boolean {
+  return ConnectError.from(error)
+    .findDetails(ErrorInfoSchema)
+    .some(({ reason }) => reason === "METHOD_NOT_ALLOWED");
 }

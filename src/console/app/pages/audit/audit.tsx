@@ -17,11 +17,11 @@ import { PageHeader } from "../../parts/page-header.tsx";
 import { Pager } from "../../parts/pager.tsx";
 import { Panel } from "../../parts/panel.tsx";
 import { QueryError } from "../../parts/query-error.tsx";
+import { TimeFilter } from "../../parts/time-filter.tsx";
 import { UserSelect } from "../../parts/user-select.tsx";
 import { auditColumns } from "./columns.tsx";
 import { EventDrawer } from "./event-drawer.tsx";
 import { type AuditSearch, actionWords } from "./search.ts";
-import { TimeFilter } from "./time-filter.tsx";
 
 function requestOf({ action = "", actor, target, key = "", from, to, page = "" }: AuditSearch) {
   return {
@@ -73,9 +73,9 @@ export function AuditPage() {
             clearable
           />
           <UserSelect label="By" value={actor} onChange={(next) => change({ actor: next })} clearable />
-          <UserSelect label="To" value={target} onChange={(next) => change({ target: next })} clearable />
+          <UserSelect label="User" value={target} onChange={(next) => change({ target: next })} clearable />
           <KeySelect value={key} onChange={(next) => change({ key: next })} />
-          <TimeFilter from={from} to={to} onChange={change} />
+          <TimeFilter from={from} to={to} onChange={(times) => change({ from: times.from, to: times.to })} />
         </FilterBar>
         {error !== null && rows === undefined ? (
           <QueryError error={error} onRetry={() => void refetch()} />

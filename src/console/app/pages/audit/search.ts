@@ -1,3 +1,4 @@
+import { moment } from "../../parts/moment.ts";
 import { id, oneOf, searchOf, text } from "../../search.ts";
 
 /** What can be done, as the server spells it, and as the console says it. */
@@ -15,8 +16,6 @@ export const actionWords: Record<string, string> = {
   "user.delete": "User deleted",
 };
 
-const localTime = (value: string) => (Number.isNaN(new Date(value).getTime()) ? undefined : value);
-
 export const auditSearch = searchOf({
   action: oneOf(Object.keys(actionWords)),
   /** The user who did it. */
@@ -24,8 +23,8 @@ export const auditSearch = searchOf({
   /** The user to whom, or to whose key, it was done. */
   target: id,
   key: text,
-  from: localTime,
-  to: localTime,
+  from: moment,
+  to: moment,
   /** The event that is open. */
   row: id,
   page: text,

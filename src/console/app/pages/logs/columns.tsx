@@ -8,6 +8,7 @@ import type { Column } from "../../parts/data-table/column.ts";
 import { rowLink } from "../../parts/data-table/data-table.tsx";
 import { Time } from "../../parts/time.tsx";
 import { credentialWords } from "../../parts/words.ts";
+import type { LogsSearch } from "./search.ts";
 
 export interface Names {
   readonly keys: ReadonlyMap<string, ApiKey>;
@@ -23,11 +24,26 @@ export function keyName(
   return credentialKind === CredentialKind.NONE ? "None" : credentialWords[credentialKind];
 }
 
-export function logColumns(names: Names, isStaff: boolean): readonly Column<RequestLog>[] {
+/** Columns that say the same in each row, being filtered by, are left out. */
+export function logColumns(
+  names: Names,
+  isStaff: boolean,
+  filters: Pick<LogsSearch, "key" | "user">,
+): readonly Column<RequestLog>[] {
+  const key: Column<RequestLog> = {
+    id: "key",
+    header: "Key",
+    width: "13%",
+    cell: (row) => (
+      <span className={`clip ${row.apiKeyId === "" ? "dim" : ""}`} title={keyName(row, names)}>
+        {keyName(row, names)}
+      </span>
+    ),
+  };
   const user: Column<RequestLog> = {
     id: "user",
     header: "User",
-    width: "10%",
+    width: "9%",
     cell: ({ userId }) =>
       userId === 0n ? (
         <span className="dim">Anonymous</span>
@@ -39,7 +55,7 @@ export function logColumns(names: Names, isStaff: boolean): readonly Column<Requ
     {
       id: "method",
       header: "Method",
-      width: "30%",
+      width: "27%",
       cell: ({ id, service, method }) => (
         <Link
           from="/logs"
@@ -54,18 +70,10 @@ export function logColumns(names: Names, isStaff: boolean): readonly Column<Requ
     { id: "time", header: "Time", cell: ({ time }) => <Time value={time} as="clock" /> },
     codeColumn,
     durationColumn,
-    {
-      id: "key",
-      header: "Key",
-      width: "14%",
-      cell: (row) => (
-        <span className={`clip ${row.apiKeyId === "" ? "dim" : ""}`} title={keyName(row, names)}>
-          {keyName(row, names)}
-        </span>
-      ),
-    },
-    ...(isStaff ? [user] : []),
-    { ...errorColumn, width: "22%", only: "wide" },
+    ...(filters.key === undefined ? [key] : []),
+    // A key has one user.
+    ...(isStaff && filters.key === undefined && filters.user === undefined ? [user] : []),
+    { ...errorColumn, width: "33%", only: "wide" },
     { ...addressColumn, only: "widest" },
   ];
 }

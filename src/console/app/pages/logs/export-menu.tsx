@@ -6,8 +6,9 @@ import { IconDownload } from "@tabler/icons-react";
 import { useRef, useState } from "react";
 import { ExportFormat, RequestLogService } from "../../../../gen/latchkey/v1/request_log_service_pb.js";
 import { errorText } from "../../parts/error-text.ts";
-import { formatBytes } from "../../parts/format.ts";
+import { formatBytes, formatCountOf } from "../../parts/format.ts";
 import { Notice } from "../../parts/notice.tsx";
+import { notifyDone } from "../../parts/notify.ts";
 import { filterOf, type LogsSearch, timesOf } from "./search.ts";
 
 const limits = {
@@ -58,6 +59,7 @@ function ExportForm({ search, onDone }: { search: LogsSearch; onDone: () => void
     try {
       const parts: Uint8Array<ArrayBuffer>[] = [];
       let size = 0;
+      const counter = createRowCounter(format);
       const answers = createClient(RequestLogService, transport).exportRequestLogs(
         {
           filter: { ...filterOf(search), ...timesOf(search, Date.now()) },
@@ -69,9 +71,14 @@ function ExportForm({ search, onDone }: { search: LogsSearch; onDone: () => void
       for await (const { data } of answers) {
         parts.push(new Uint8Array(data));
         size += data.length;
+        counter.add(data);
         setBytes(size);
       }
-      download(new Blob(parts, { type: formats[format].type }), `request-logs-${stamp()}.${format}`);
+      const name = `request-logs-${stamp()}.${format}`;
+      download(new Blob(parts, { type: formats[format].type }), name);
+      const rows = counter.rows();
+      const isCut = rows === Number(limit);
+      notifyDone(`${formatCountOf(rows, "row")} saved as ${name}.${isCut ? " There may be more." : ""}`);
       onDone();
     } catch (reason) {
       if (!controller.signal.aborted) setError(reason);
@@ -131,6 +138,23 @@ function ExportForm({ search, onDone }: { search: LogsSearch; onDone: () => void
       </Stack>
     </form>
   );
+}
+
+/** Counts the rows of a file as its parts come: its lines, without the names of the columns and what is within quotes. */
+function createRowCounter(format: keyof typeof formats) {
+  const [quote, newline] = [0x22, 0x0a];
+  const hasQuotes = format === "csv";
+  let isQuoted = false;
+  let lines = 0;
+  return {
+    add(data: Uint8Array) {
+      for (const byte of data) {
+        if (byte === quote && hasQuotes) isQuoted = !isQuoted;
+        else if (byte === newline && !isQuoted) lines++;
+      }
+    },
+    rows: () => Math.max(0, hasQuotes ? lines - 1 : lines),
+  };
 }
 
 const stamp = () => new Date().toISOString().slice(0, 19).replaceAll(":", "-");

@@ -3,13 +3,12 @@ import { Button, Checkbox, Group, Popover, Select, Stack, TextInput } from "@man
 import { IconAdjustmentsHorizontal } from "@tabler/icons-react";
 import { Choice } from "../../parts/choice.tsx";
 import { KeySelect } from "../../parts/key-select.tsx";
-import { type Range, rangeWords } from "../../parts/range.ts";
 import { SearchField } from "../../parts/search-field.tsx";
+import { TimeFilter } from "../../parts/time-filter.tsx";
 import { useMethods } from "../../parts/use-methods.ts";
 import { UserSelect } from "../../parts/user-select.tsx";
 import { codes } from "../../parts/words.ts";
 import { useMe } from "../../session/state.ts";
-import classes from "./logs.module.css";
 import { type LogsSearch, protocolOptions, reasonOptions } from "./search.ts";
 
 interface FiltersProps {
@@ -29,12 +28,12 @@ export function Filters({ search, change }: FiltersProps) {
     <>
       <SearchField label="Search error messages" value={search.text} onChange={(text) => change({ text })} />
       {!isLive && (
-        <Choice
-          label="Any time"
-          options={rangeWords}
-          value={search.range}
-          onChange={(range: Range | undefined) => change({ range, from: undefined, to: undefined })}
-          clearable
+        <TimeFilter
+          range={search.range}
+          from={search.from}
+          to={search.to}
+          withRanges
+          onChange={({ range, from, to }) => change({ range, from, to })}
         />
       )}
       <MethodSelect search={search} change={change} />
@@ -85,8 +84,8 @@ function MethodSelect({ search: { service, method }, change }: FiltersProps) {
 }
 
 function MoreFilters({ search, change }: FiltersProps) {
-  const { errors, reason, min, max, protocol, address, from, to } = search;
-  const set = [errors, search.console, reason, min, max, protocol, address, from, to].filter(
+  const { errors, reason, min, max, protocol, address } = search;
+  const set = [errors, search.console, reason, min, max, protocol, address].filter(
     (value) => value !== undefined,
   ).length;
   return (
@@ -144,26 +143,6 @@ function MoreFilters({ search, change }: FiltersProps) {
               if (key === "Enter") change({ address: currentTarget.value.trim() || undefined });
             }}
           />
-          {search.live !== "1" && (
-            <div className={classes.times}>
-              <TextInput
-                type="datetime-local"
-                label="From"
-                value={from ?? ""}
-                onChange={({ currentTarget }) =>
-                  change({ from: currentTarget.value || undefined, range: undefined })
-                }
-              />
-              <TextInput
-                type="datetime-local"
-                label="Until"
-                value={to ?? ""}
-                onChange={({ currentTarget }) =>
-                  change({ to: currentTarget.value || undefined, range: undefined })
-                }
-              />
-            </div>
-          )}
         </Stack>
       </Popover.Dropdown>
     </Popover>

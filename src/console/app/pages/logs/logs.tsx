@@ -32,7 +32,11 @@ export function LogsPage() {
   const rows = isLive ? tail.rows : data?.rows;
   const keys = useKeysById((rows ?? []).map(({ apiKeyId }) => apiKeyId));
   const users = useUsersById((rows ?? []).map(({ userId }) => userId));
-  const columns = useMemo(() => logColumns({ keys, users }, isStaff), [keys, users, isStaff]);
+  const { key, user } = search;
+  const columns = useMemo(
+    () => logColumns({ keys, users }, isStaff, { key, user }),
+    [keys, users, isStaff, key, user],
+  );
 
   const change = (next: Partial<LogsSearch>) =>
     void navigate({ search: (old) => ({ ...old, page: undefined, row: undefined, ...next }) });
@@ -64,7 +68,8 @@ export function LogsPage() {
         }
       >
         {isStaff ? "Every call that ended, however it ended" : "Every call of yours"}
-        {search.console === undefined && ", but those of this console"}.
+        {search.console === undefined && ", but those of this console"}. Requests that reach no method (HTTP
+        404, 405 or 415) are not calls, and not in it.
       </PageHeader>
       <Panel flush>
         <FilterBar onClear={isFiltered ? clear : undefined}>
@@ -111,7 +116,9 @@ export function LogsPage() {
                     </Button>
                   }
                 >
-                  Calls older than the log is kept are gone from here; the statistics still count them.
+                  {reachesBack(search)
+                    ? "The log keeps calls for some time only; the statistics count older ones too."
+                    : "No call in the log matches all of the filters."}
                 </EmptyState>
               ) : (
                 <EmptyState title="No calls yet" icon={<IconActivity size={20} aria-hidden />}>
@@ -137,4 +144,10 @@ export function LogsPage() {
       />
     </>
   );
+}
+
+/** Whether it asks for so long ago that the log may no longer have it. */
+function reachesBack({ from, to }: LogsSearch): boolean {
+  const first = from ?? to;
+  return first !== undefined && Date.parse(first) < Date.now() - 7 * 86_400_000;
 }

@@ -62,8 +62,16 @@ function RowDetails({ row }: { row: RequestLog }) {
   return (
     <Stack gap="lg">
       {isDenied && (
-        <Notice tone="warning" title="The verdict refused this call">
+        <Notice tone="warning" title="Latchkey refused this call">
           {denialHelp[row.denialReason]}
+          {row.apiKeyId !== "" && isMended(row.denialReason) && (
+            <>
+              {" "}
+              <Link to="/keys/$id/edit" params={{ id: row.apiKeyId }}>
+                Edit the key
+              </Link>
+            </>
+          )}
         </Notice>
       )}
       {row.errorMessage !== "" && <div className={classes.message}>{row.errorMessage}</div>}
@@ -139,6 +147,13 @@ function RowDetails({ row }: { row: RequestLog }) {
         </LinkButton>
       </div>
     </Stack>
+  );
+}
+
+/** Whether another setting of the key would let the call in. */
+function isMended(reason: DenialReason): boolean {
+  return [DenialReason.METHOD_NOT_ALLOWED, DenialReason.ADDRESS_NOT_ALLOWED, DenialReason.EXPIRED].includes(
+    reason,
   );
 }
 

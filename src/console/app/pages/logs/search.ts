@@ -1,6 +1,7 @@
 /** What the request log keeps in the URL, and the filter that it stands for. */
 import { durationFromMs, type Timestamp, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { DenialReason } from "../../../../gen/latchkey/v1/verdict_pb.js";
+import { moment } from "../../parts/moment.ts";
 import { rangeMs, ranges } from "../../parts/range.ts";
 import { denialWords } from "../../parts/words.ts";
 import { flag, id, oneOf, searchOf, text } from "../../search.ts";
@@ -12,15 +13,13 @@ export const reasonOptions: Record<string, string> = Object.fromEntries(
     .map(([name, reason]) => [name, denialWords[reason as DenialReason]]),
 );
 
-/** Of a datetime-local field. */
-const localTime = (value: string) => (Number.isNaN(new Date(value).getTime()) ? undefined : value);
 const milliseconds = (value: string) => (/^\d{1,9}(\.\d{1,3})?$/.test(value) ? value : undefined);
 
 export const logsSearch = searchOf({
   /** How far back; or from and to. */
   range: oneOf(ranges),
-  from: localTime,
-  to: localTime,
+  from: moment,
+  to: moment,
   service: text,
   method: text,
   code: text,

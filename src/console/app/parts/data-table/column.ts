@@ -13,6 +13,8 @@ export interface Column<Row> {
   readonly width?: string;
   /** Left out where the table is narrower than about 600 pixels ("compact"), 860 ("wide") or 1050 ("widest"). */
   readonly only?: "compact" | "wide" | "widest";
+  /** In a card on a phone it stands all the same, in several lines, unless it is empty. */
+  readonly inCards?: boolean;
 }
 
 export interface Sort {

@@ -1,6 +1,6 @@
 /** A table of rows that the server pages and sorts; on a phone each row is a card. */
 import { Skeleton } from "@mantine/core";
-import type { ReactNode } from "react";
+import type { MouseEvent, ReactNode } from "react";
 import type { Column, Sort } from "./column.ts";
 import classes from "./data-table.module.css";
 import { SelectAll, type Selection, SelectRow } from "./selection.tsx";
@@ -59,7 +59,8 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
             ))}
           </tr>
         </thead>
-        <tbody className={stale ? classes.stale : undefined}>
+        {/* biome-ignore lint/a11y/useKeyWithClickEvents: the row's link is there for the keyboard. */}
+        <tbody className={stale ? classes.stale : undefined} onClick={openRow}>
           {rows === undefined
             ? Array.from({ length: expected }, (_, index) => (
                 // biome-ignore lint/suspicious/noArrayIndexKey: rows that are all alike.
@@ -91,6 +92,7 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
                         key={column.id}
                         data-align={column.align}
                         data-only={column.only}
+                        data-in-cards={column.inCards}
                         data-sized={column.width !== undefined || undefined}
                         data-label={column.header}
                       >
@@ -104,4 +106,13 @@ export function DataTable<Row>(props: DataTableProps<Row>) {
       </table>
     </div>
   );
+}
+
+/** What has a title lies above the row's link, to be pointed at: pressed, it is the link all the same. */
+function openRow({ target, nativeEvent }: MouseEvent): void {
+  if (!(target instanceof Element) || target.closest("[title]") === null) return;
+  if (target.closest("a, button, code, input, label") !== null) return;
+  const link = target.closest("tr")?.querySelector(`.${rowLink}`);
+  // With the keys that were held, which may mean another tab.
+  link?.dispatchEvent(new window.MouseEvent("click", nativeEvent));
 }

@@ -1,6 +1,7 @@
 /** Chooses the methods that a key may call, out of those that are mounted, by method or by service. */
 import { Checkbox, Pill, ScrollArea, Text } from "@mantine/core";
 import { useState } from "react";
+import { AccessLevel } from "../../../../gen/latchkey/v1/access_pb.js";
 import type { ServiceDescription } from "../../../../gen/latchkey/v1/server_service_pb.js";
 import { Badge } from "../badge.tsx";
 import { SearchField } from "../search-field.tsx";
@@ -65,6 +66,12 @@ export function MethodPicker({ value, onChange }: MethodPickerProps) {
   );
 }
 
+/** Who may call. Beside a box "Optional" would be the box. */
+function callers(access: AccessLevel): string {
+  const isOpen = access === AccessLevel.PUBLIC || access === AccessLevel.OPTIONAL;
+  return isOpen ? "Anyone" : accessWords[access];
+}
+
 function matching(services: readonly ServiceDescription[], search: string): ServiceDescription[] {
   return services
     .map((service) => ({
@@ -111,7 +118,7 @@ function Service({ service, value, toggle }: ServiceProps) {
               disabled={byOther}
               onChange={({ currentTarget }) => toggle(name, currentTarget.checked)}
             />
-            <Badge>{accessWords[method.access]}</Badge>
+            <Badge>{callers(method.access)}</Badge>
           </div>
         );
       })}
