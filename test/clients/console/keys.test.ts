@@ -1,6 +1,7 @@
 /** Keys in the console: made, found, changed, rotated and ended; and what clients then get. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { ApiKeyType } from "../../../src/gen/latchkey/v1/api_key_service_pb.js";
 import { runCurl, runGrpcurl } from "../../harness/commands.ts";
@@ -419,6 +420,11 @@ test("keys are reached and made with the keyboard alone", async () => {
   await page.waitForURL(/q=of/);
   await page.keyboard.press("Escape");
   await page.evaluate("document.activeElement.blur()");
+  // Long enough for what was typed last, an emptied field, to lead back.
+  await page.route(/\/assets\/.*\.js$/, async (route) => {
+    await sleep(1000);
+    await route.continue();
+  });
   await page.keyboard.press("c");
   await page.getByRole("heading", { name: "Create an API key" }).waitFor();
   await page.getByLabel("Name").focus();

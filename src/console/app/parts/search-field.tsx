@@ -1,7 +1,7 @@
 import { CloseButton, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import { IconSearch } from "@tabler/icons-react";
-import { useLocation, useRouter } from "@tanstack/react-router";
+import { useRouter } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { withoutToken } from "./token-start.ts";
 
@@ -19,7 +19,8 @@ interface SearchFieldProps {
 export function SearchField({ label, value = "", onChange, placeholder, className }: SearchFieldProps) {
   const [typed, setTyped] = useState(value);
   const router = useRouter();
-  const { pathname } = useLocation();
+  // Where the field stands: as soon as one leaves, the router's own location is the next page, however long that loads.
+  const [pathname] = useState(router.latestLocation.pathname);
   const send = useDebouncedCallback((next: string) => {
     // What was typed last must not hold back, or lead back, who is on the way to another page.
     if (router.latestLocation.pathname === pathname) onChange(next.trim() || undefined);
