@@ -14,6 +14,7 @@ import { createServer } from "../../src/server.ts";
 import { launchChromium } from "../clients/console/chromium.ts";
 import { secretKey } from "../harness/server.ts";
 import { defaultDataDir, fail, openBenchDatabase, readMade, say } from "./database.ts";
+import { median } from "./statistics.ts";
 import { figure, table } from "./table.ts";
 
 /** Nothing has happened for so long: it is done. */
@@ -178,10 +179,7 @@ async function main(): Promise<void> {
     await browser.close();
     await server.close();
   }
-  const rows = [...times].map(([name, all]) => {
-    const sorted = all.toSorted((a, b) => a - b);
-    return [name, figure(sorted[Math.floor(sorted.length / 2)] ?? NaN), figure(sorted.at(-1) ?? NaN)];
-  });
+  const rows = [...times].map(([name, all]) => [name, figure(median(all)), figure(Math.max(...all))]);
   say(table(["page or change", "median, ms", "most, ms"], rows));
 }
 
