@@ -78,9 +78,9 @@ const mostNames = 10_000;
 /**
  * Creates what says under which name a call of another server is logged and
  * counted. Whoever calls through a proxy chooses the path, and each name is rows
- * of statistics that are kept for a year: only callers with a
- * good key introduce any, a user a quarter of so many and all together so many. A call whose name is not taken is
- * logged without one.
+ * of statistics that are kept for a year: only callers with a good key introduce
+ * any, all together so many and a user a quarter of that. A call whose name is not
+ * taken is logged without one.
  */
 export function createNameLedger(
   isKnown: (method: MethodName) => boolean,

@@ -36,7 +36,7 @@ export function withoutSessions(cookie: string): string | undefined {
   const others = cookie
     .split(";")
     .map((pair) => pair.trim())
-    .filter((pair) => !/^(?:__Host-)?latchkey_session=/.test(pair));
+    .filter((pair) => ![secureName, plainName].some((name) => pair.startsWith(`${name}=`)));
   return others.length > 0 ? others.join("; ") : undefined;
 }
 

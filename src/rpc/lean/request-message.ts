@@ -50,7 +50,6 @@ export function announced(frame: Uint8Array): number {
 
 /** The bytes that so much base64 stands for, whose parts may each have padding of their own. */
 export function textBytes(body: Uint8Array): number {
-  // Each part that was encoded by itself has padding of its own.
   return Math.max(0, Math.floor(body.byteLength * 0.75) - countPadding(body));
 }
 
