@@ -153,6 +153,12 @@ export async function createCore(
       const servicesOf = () => [...new Set(router.handlers.map((handler) => handler.service))];
       mountServices(router, {
         db,
+        // A change that is answered applies here: whoever revokes a key may count on it.
+        async transact(change) {
+          const changed = await db.transaction(change);
+          await verdicts.fence.caughtUp();
+          return changed;
+        },
         tokenPrefix: config.tokenPrefix,
         inquiries,
         tails,

@@ -6,7 +6,7 @@ import type { InquiryOptions } from "./auth/inquiry.ts";
 import { createServerService, type ServerServiceOptions } from "./console/server-service.ts";
 import { createSessionService, type SessionServiceOptions } from "./console/session-service.ts";
 import { createSessionStore, type SessionLife } from "./console/session-store.ts";
-import type { Database } from "./db/client.ts";
+import type { Database, Transact } from "./db/client.ts";
 import { UserService } from "./gen/api/users/user_service_pb.js";
 import { Authorization } from "./gen/envoy/service/auth/v3/external_auth_pb.js";
 import { ServerReflection } from "./gen/grpc/reflection/v1/reflection_pb.js";
@@ -43,6 +43,7 @@ export interface ServicesOptions {
   sessions: Omit<SessionServiceOptions, "sessions" | "keys"> & { life: SessionLife };
   server: Omit<ServerServiceOptions, "db">;
   db: Database;
+  transact: Transact;
   tokenPrefix: string;
   /** How VerifyApiKey and Envoy's Check come to their verdicts: as the server does. */
   inquiries: InquiryOptions;
@@ -51,27 +52,27 @@ export interface ServicesOptions {
 
 /** Mounts the services that manage and watch. */
 export function mountServices(router: ConnectRouter, options: ServicesOptions): void {
-  const { db } = options;
+  const { db, transact } = options;
   const users = createUserStore(db);
-  const changes = createUserChanges(db);
+  const changes = createUserChanges(transact);
   router.service(UserService, createUserService(users, changes));
   router.service(UserAdminService, createUserAdminService(users, changes));
   const keys = createApiKeyStore(db);
   router.service(ApiKeyService, {
     ...createApiKeyService({
       keys,
-      changes: createApiKeyChanges(db),
+      changes: createApiKeyChanges(transact),
       tokenPrefix: options.tokenPrefix,
     }),
     ...createVerification(options.inquiries),
-    ...createImport({ imports: createImportStore(db) }),
+    ...createImport({ imports: createImportStore(transact) }),
   });
   router.service(Authorization, createExtAuthz(options.inquiries));
   const logs = createRequestLogStore(db);
   router.service(RequestLogService, createRequestLogService({ logs, tails: options.tails }));
   router.service(StatsService, createStatsService(createStatsStore(db)));
   router.service(AuditLogService, createAuditLogService(createAuditStore(db)));
-  const sessions = createSessionStore(db, options.sessions.life);
+  const sessions = createSessionStore(db, transact, options.sessions.life);
   router.service(SessionService, createSessionService({ ...options.sessions, sessions, keys }));
   router.service(ServerService, createServerService({ ...options.server, db }));
 }

@@ -42,7 +42,7 @@ test("what Drizzle says of a failed statement is logged without its parameters, 
   );
   try {
     const db = database(client);
-    const user = await createUserChanges(db).create(
+    const user = await createUserChanges((change) => db.transaction(change)).create(
       { username: "ada", email: "", bio: "", isStaff: false },
       {},
     );
@@ -56,7 +56,7 @@ test("what Drizzle says of a failed statement is logged without its parameters, 
       start: tokenStart(token, "lk"),
       expiresAt: null,
     };
-    const keys = createApiKeyChanges(db);
+    const keys = createApiKeyChanges((change) => db.transaction(change));
     await keys.create(key, {});
     const error: unknown = await keys.create(key, {}).catch((reason: unknown) => reason);
     // Otherwise there would be nothing to leave out.

@@ -2,7 +2,7 @@
 import { and, desc, eq, gt, isNull, lt, or, type SQL, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import { type Actor, audit } from "../db/audit.ts";
-import type { Database, Executor } from "../db/client.ts";
+import type { Database, Executor, Transact } from "../db/client.ts";
 import { apiKeys, sessions, users } from "../db/schema.ts";
 import { callerScope, holdUsers } from "../keys/caller.ts";
 
@@ -77,7 +77,7 @@ const isAlive = and(
   or(isNull(apiKeys.expiresAt), gt(apiKeys.expiresAt, sql`now()`)),
 );
 
-export function createSessionStore(db: Database, life: SessionLife): SessionStore {
+export function createSessionStore(db: Database, transact: Transact, life: SessionLife): SessionStore {
   const read = (executor: Executor) =>
     executor
       .select(columns)
@@ -87,7 +87,7 @@ export function createSessionStore(db: Database, life: SessionLife): SessionStor
 
   return {
     create(session, actor) {
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         const { hash, userId, apiKeyId, userAgent, replaced } = session;
         await holdUsers(tx, actor, []);
         await callerScope(tx, actor);
@@ -135,7 +135,7 @@ export function createSessionStore(db: Database, life: SessionLife): SessionStor
         .limit(limit);
     },
     signOut(hash, actor) {
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         const [found] = await tx
           .select()
           .from(sessions)
@@ -145,7 +145,7 @@ export function createSessionStore(db: Database, life: SessionLife): SessionStor
         return end(tx, eq(sessions.id, found.id), "signed_out", by);
       });
     },
-    revoke: (id, actor) => db.transaction((tx) => end(tx, eq(sessions.id, id), "revoked", actor)),
+    revoke: (id, actor) => transact((tx) => end(tx, eq(sessions.id, id), "revoked", actor)),
   };
 }
 

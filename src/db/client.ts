@@ -13,6 +13,9 @@ export type Database = PostgresJsDatabase<Record<string, never>>;
 /** What a statement runs on: the database or a transaction of it. */
 export type Executor = Pick<Database, "select" | "insert" | "update" | "delete" | "execute">;
 
+/** Runs a change of keys, users or sessions in a transaction of its own. Resolves once it is committed and applies here. */
+export type Transact = <T>(change: (tx: Executor) => Promise<T>) => Promise<T>;
+
 export interface ConnectOptions {
   /** Connections at most. */
   max: number;

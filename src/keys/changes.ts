@@ -1,7 +1,7 @@
 /** Changes of keys, each in one transaction with its audit event. */
 import { and, asc, eq, inArray, isNull, ne, sql } from "drizzle-orm";
 import { type Actor, audit, auditAll } from "../db/audit.ts";
-import type { Database, Executor } from "../db/client.ts";
+import type { Executor, Transact } from "../db/client.ts";
 import { apiKeys, users } from "../db/schema.ts";
 import { callerScope, checkWithin, holdKey, holdUsers, lockKey } from "./caller.ts";
 import { changedFields } from "./changed-fields.ts";
@@ -72,10 +72,10 @@ export interface ApiKeyChanges {
   revokeAll(userId: bigint, revocation: Revocation, actor: Actor, keep?: string): Promise<number>;
 }
 
-export function createApiKeyChanges(db: Database): ApiKeyChanges {
+export function createApiKeyChanges(transact: Transact): ApiKeyChanges {
   return {
     create(key, actor, once, check) {
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         const made = once && (await findAllowed(tx, key, actor, once));
         if (made !== undefined) return { key: made.key, madeAt: made.at };
         check?.();
@@ -85,11 +85,10 @@ export function createApiKeyChanges(db: Database): ApiKeyChanges {
       });
     },
     update: (id, fields, actor, mayGrantVerify) =>
-      db.transaction((tx) => update(tx, id, fields, actor, mayGrantVerify)),
-    rotate: (id, rotation, actor, once) =>
-      db.transaction((tx) => rotateApiKey(tx, id, rotation, actor, once)),
+      transact((tx) => update(tx, id, fields, actor, mayGrantVerify)),
+    rotate: (id, rotation, actor, once) => transact((tx) => rotateApiKey(tx, id, rotation, actor, once)),
     revoke(id, revocation, actor) {
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         await lockKey(tx, id);
         const key = await readKey(tx, id);
         if (key === undefined || key.revokedAt !== null) return key;
@@ -98,7 +97,7 @@ export function createApiKeyChanges(db: Database): ApiKeyChanges {
       });
     },
     revokeMany(ids, revocation, actor, ownedBy) {
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         const keys = await tx
           .select({ id: apiKeys.id, userId: apiKeys.userId, revokedAt: apiKeys.revokedAt })
           .from(apiKeys)
@@ -115,7 +114,7 @@ export function createApiKeyChanges(db: Database): ApiKeyChanges {
       });
     },
     revokeAll(userId, revocation, actor, keep) {
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         // Whoever makes a key holds its user: one that is being made is waited for and seen.
         const [user] = await tx
           .select({ id: users.id })

@@ -24,6 +24,11 @@ export interface Fence {
   /** When the newest heartbeat that came back was sent; on the clock of performance.now(). */
   provenAtMs(): number;
   /**
+   * Resolves once every change that was committed before this call has been heard, or
+   * nothing that is cached may be used: whichever comes first, and so within `maxStalenessMs`.
+   */
+  caughtUp(): Promise<void>;
+  /**
    * Calls back for each change heard, with "unheard" when the fence ceases to be
    * fresh, and with "all" after the gap. Returns how to stop.
    */
@@ -57,6 +62,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   const intervalMs = Math.max(20, options.maxStalenessMs / 4);
   const changeListeners = new Set<(change: GrantChange) => void>();
   const upListeners = new Set<(up: boolean) => void>();
+  const waiting = new Set<{ readonly sinceMs: number; readonly resolve: () => void }>();
   const sentAtMs = new Map<number, number>();
   let beat = 0;
   let provenAtMs = Number.NEGATIVE_INFINITY;
@@ -83,13 +89,26 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
       staleTimer = setTimeout(tellUnheard, sent + options.maxStalenessMs - performance.now());
     }
     for (const [n, at] of sentAtMs) if (at <= sent) sentAtMs.delete(n);
+    releaseWaiting((sinceMs) => sinceMs <= provenAtMs);
+  }
+
+  function releaseWaiting(may: (sinceMs: number) => boolean): void {
+    for (const entry of waiting) {
+      if (!may(entry.sinceMs)) continue;
+      waiting.delete(entry);
+      entry.resolve();
+    }
   }
 
   /** What was let in before, and holds on, must be looked at when the proof runs out, not some time later. */
   function tellUnheard(): void {
     // Timers round down, and may be a little early.
-    if (isFresh()) staleTimer = setTimeout(tellUnheard, 1);
-    else tell({ kind: "unheard" });
+    if (isFresh()) {
+      staleTimer = setTimeout(tellUnheard, 1);
+      return;
+    }
+    tell({ kind: "unheard" });
+    releaseWaiting(() => true);
   }
 
   function setDatabaseUp(up: boolean, error?: unknown): void {
@@ -121,6 +140,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
     clearTimeout(staleTimer);
     sentAtMs.clear();
     tell({ kind: "all" });
+    releaseWaiting(() => true);
     await client`LISTEN ${client(heartbeatChannel)}`;
     listening = true;
     deaf = false;
@@ -157,14 +177,28 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
 
   let inFlight: Promise<void> | undefined;
   let inFlightSinceMs = 0;
+  /** One at a time: what comes meanwhile and waits for a later one shares the next. */
+  function beatNow(): void {
+    if (inFlight !== undefined || closed) return;
+    inFlightSinceMs = performance.now();
+    inFlight = sendHeartbeat().finally(() => {
+      inFlight = undefined;
+      if ([...waiting].some(({ sinceMs }) => sinceMs > inFlightSinceMs)) beatNow();
+    });
+  }
+
+  function caughtUp(): Promise<void> {
+    if (!isFresh() || closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      waiting.add({ sinceMs: performance.now(), resolve });
+      beatNow();
+    });
+  }
+
   function tick(): void {
     const now = performance.now();
-    if (inFlight === undefined) {
-      inFlightSinceMs = now;
-      inFlight = sendHeartbeat().finally(() => {
-        inFlight = undefined;
-      });
-    } else if (now - inFlightSinceMs > options.maxStalenessMs) {
+    if (inFlight === undefined) beatNow();
+    else if (now - inFlightSinceMs > options.maxStalenessMs) {
       setDatabaseUp(false, new Error(`no answer for ${Math.round(now - inFlightSinceMs)} ms`));
     }
     const silentForMs = now - Math.max(provenAtMs, listeningSinceMs);
@@ -183,6 +217,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
   return {
     isFresh,
     provenAtMs: () => provenAtMs,
+    caughtUp,
     onChange(listen) {
       changeListeners.add(listen);
       return () => changeListeners.delete(listen);
@@ -195,6 +230,7 @@ export async function createFence(options: FenceOptions): Promise<Fence> {
       closed = true;
       clearInterval(timer);
       clearTimeout(staleTimer);
+      releaseWaiting(() => true);
       // postgres.js would finish an attempt to connect after the client was ended, and leave that connection open.
       await replacing;
       await Promise.allSettled([listener.end({ timeout: 1 }), options.heartbeat.end({ timeout: 1 })]);

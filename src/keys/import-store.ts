@@ -2,7 +2,7 @@
 import { inArray } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import { type Actor, auditAll } from "../db/audit.ts";
-import type { Database, Executor } from "../db/client.ts";
+import type { Executor, Transact } from "../db/client.ts";
 import { apiKeys, apiKeyUsage } from "../db/schema.ts";
 import { callerScope, holdUsers } from "./caller.ts";
 import { type ApiKeyRecord, type ApiKeyType, readKeys, scopeOf } from "./record.ts";
@@ -39,11 +39,11 @@ export interface ImportStore {
   ): Promise<{ readonly key: ApiKeyRecord; readonly created: boolean }[]>;
 }
 
-export function createImportStore(db: Database): ImportStore {
+export function createImportStore(transact: Transact): ImportStore {
   return {
     importAll(keys, actor) {
       if (keys.length === 0) return Promise.resolve([]);
-      return db.transaction(async (tx) => {
+      return transact(async (tx) => {
         const userIds = [...new Set(keys.map((key) => key.userId))];
         const users = await holdUsers(tx, actor, userIds);
         await checkWithinCaller(tx, keys, actor);

@@ -1,7 +1,7 @@
 /** Changes of users in Postgres, each with its audit event in the same transaction. */
 import { and, asc, eq, inArray, ne, sql } from "drizzle-orm";
 import { type Actor, audit, auditAll } from "../db/audit.ts";
-import { type Database, type Executor, sqlState } from "../db/client.ts";
+import { type Executor, sqlState, type Transact } from "../db/client.ts";
 import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
 import { checkMayMakeStaff, checkStillStaff } from "./grantor.ts";
 import { foldUsername, type User, type UserWithKeys, withKeys } from "./store.ts";
@@ -63,10 +63,10 @@ export interface UserChanges {
   delete(id: bigint, actor: Actor): Promise<number | undefined>;
 }
 
-export function createUserChanges(db: Database): UserChanges {
+export function createUserChanges(transact: Transact): UserChanges {
   return {
     create(user, actor) {
-      const creation = db.transaction(async (tx) => {
+      const creation = transact(async (tx) => {
         if (user.isStaff) await checkMayMakeStaff(tx, actor);
         return createUser(tx, user, actor);
       });
@@ -75,11 +75,11 @@ export function createUserChanges(db: Database): UserChanges {
     update(id, update, actor) {
       return orTaken(
         update.username,
-        db.transaction((tx) => updateUser(tx, id, update, actor)),
+        transact((tx) => updateUser(tx, id, update, actor)),
       );
     },
     delete(id, actor) {
-      return db.transaction((tx) => deleteUser(tx, id, actor));
+      return transact((tx) => deleteUser(tx, id, actor));
     },
   };
 }

@@ -7,6 +7,8 @@ export interface DatabaseProxy {
   target: string | undefined;
   /** Milliseconds by which each message to the database comes later. */
   delayMs: number;
+  /** Milliseconds by which each message from it comes later. */
+  answerDelayMs: number;
   /** The URL of a database behind it. */
   url(directUrl: string): string;
   /** Nothing passes any more on what is open now, and nobody is told; what is opened later passes. */
@@ -29,16 +31,22 @@ export async function startDatabaseProxy(target: string): Promise<DatabaseProxy>
     const upstream = net.connect(`${proxy.target}/.s.PGSQL.5432`);
     const pair = { client, upstream, silent: false };
     pairs.add(pair);
-    const pass = (to: net.Socket, delayed: boolean) => (bytes: Buffer) => {
+    const pass = (to: net.Socket, delayMs: () => number) => (bytes: Buffer) => {
       const send = () => {
         if (!pair.silent) to.write(bytes);
       };
       // Timers of one length fire in the order in which they were set.
-      if (delayed && proxy.delayMs > 0) setTimeout(send, proxy.delayMs);
+      if (delayMs() > 0) setTimeout(send, delayMs());
       else send();
     };
-    client.on("data", pass(upstream, true));
-    upstream.on("data", pass(client, false));
+    client.on(
+      "data",
+      pass(upstream, () => proxy.delayMs),
+    );
+    upstream.on(
+      "data",
+      pass(client, () => proxy.answerDelayMs),
+    );
     const end = (other: net.Socket) => () => {
       if (pair.silent) return;
       pairs.delete(pair);
@@ -59,6 +67,7 @@ export async function startDatabaseProxy(target: string): Promise<DatabaseProxy>
     port,
     target,
     delayMs: 0,
+    answerDelayMs: 0,
     url(directUrl) {
       const { username, pathname } = new URL(directUrl);
       return `postgres://${username}@127.0.0.1:${port}${pathname}`;

@@ -50,6 +50,7 @@ function setUp(known: string) {
     readFirstStaffUser: async () => undefined,
     fence: {
       isFresh: () => true,
+      caughtUp: async () => {},
       provenAtMs: () => performance.now(),
       onChange: () => () => {},
       onDatabaseUp: () => () => {},

@@ -26,6 +26,7 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
   const world = {
     setDatabaseUp: (up: boolean) => tellUp(up),
     fresh: true,
+    caughtUp: async () => {},
     provenAtMs: performance.now(),
     reads: 0,
     read: async (_hash: string): Promise<Grant | undefined> => grant,
@@ -48,6 +49,7 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
     readFirstStaffUser: async () => ({ userId: 1n, username: "admin" }),
     fence: {
       isFresh: () => world.fresh,
+      caughtUp: async () => {},
       provenAtMs: () => world.provenAtMs,
       onChange(listen) {
         listeners.add(listen);

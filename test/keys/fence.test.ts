@@ -1,11 +1,11 @@
 /** The fence on real connections: what is changed anywhere is heard, and silence is noticed. */
 import assert from "node:assert/strict";
-import net from "node:net";
 import { after, before, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { GrantChange } from "../../src/auth/grant.ts";
 import { connect } from "../../src/db/client.ts";
 import { createFence } from "../../src/keys/fence.ts";
+import { startDatabaseProxy } from "../faults/proxy.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
@@ -64,48 +64,66 @@ test("a key that an operator revokes in SQL, and a user that is disabled there, 
   }
 });
 
-/** A proxy in front of Postgres' socket that can stop passing bytes without closing anything. */
-async function stallingProxy(target: string) {
-  const pairs = new Set<[net.Socket, net.Socket]>();
-  const server = net.createServer((client) => {
-    const upstream = net.connect(`${target}/.s.PGSQL.5432`);
-    client.pipe(upstream);
-    upstream.pipe(client);
-    for (const socket of [client, upstream]) socket.on("error", () => {});
-    pairs.add([client, upstream]);
+const socketDirectory = () => new URL(databaseUrl).searchParams.get("host") ?? "";
+
+test("a change that is answered applies on its instance, however late its notification comes", async () => {
+  const proxy = await startDatabaseProxy(socketDirectory());
+  const instance = await startServer({ databaseUrl, listenDatabaseUrl: proxy.url(databaseUrl) });
+  try {
+    const { asStaff } = instance;
+    const asks = (token: string) => refused(instance.as(token).users.getUser({ userId: 1n }));
+    const [revoked, narrowed, disabled] = await Promise.all(
+      ["revoked", "narrowed", "disabled"].map((name) => createUserAndKey(asStaff, `${name}-late`)),
+    );
+    assert.ok(revoked && narrowed && disabled);
+    for (const { token } of [revoked, narrowed, disabled]) assert.equal(await asks(token), undefined);
+    proxy.answerDelayMs = 200;
+
+    await asStaff.keys.revokeApiKey({ id: revoked.apiKeyId });
+    assert.equal((await asks(revoked.token))?.code, Code.Unauthenticated);
+    await asStaff.keys.updateApiKey({
+      apiKey: { id: narrowed.apiKeyId, allowedMethods: ["health.v1.Health/*"] },
+      updateMask: { paths: ["allowed_methods"] },
+    });
+    assert.equal((await asks(narrowed.token))?.code, Code.PermissionDenied);
+    await asStaff.admin.updateUser({
+      user: { id: disabled.userId, isActive: false },
+      updateMask: { paths: ["is_active"] },
+    });
+    assert.equal((await asks(disabled.token))?.code, Code.Unauthenticated);
+  } finally {
+    await instance.close();
+    proxy.close();
+  }
+});
+
+test("a change is answered though its notification never comes, and what is cached is not used then", async () => {
+  const proxy = await startDatabaseProxy(socketDirectory());
+  const instance = await startServer({
+    databaseUrl,
+    listenDatabaseUrl: proxy.url(databaseUrl),
+    cacheMaxStalenessMs: 400,
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    port: (server.address() as net.AddressInfo).port,
-    get connections() {
-      return pairs.size;
-    },
-    /** Stalls what is open now; what is opened later passes. */
-    stall() {
-      for (const [client, upstream] of pairs) {
-        client.unpipe(upstream);
-        upstream.unpipe(client);
-        client.pause();
-        upstream.pause();
-      }
-    },
-    close() {
-      for (const pair of pairs) for (const socket of pair) socket.destroy();
-      server.close();
-    },
-  };
-}
+  try {
+    const { apiKeyId, token, userId } = await createUserAndKey(instance.asStaff, "unheard");
+    await instance.as(token).users.getUser({ userId });
+    proxy.silence();
+    await instance.asStaff.keys.revokeApiKey({ id: apiKeyId });
+    const error = await refused(instance.as(token).users.getUser({ userId }));
+    assert.equal(error?.code, Code.Unauthenticated);
+  } finally {
+    await instance.close();
+    proxy.close();
+  }
+});
 
 test("a LISTEN connection that stalls without closing is noticed within maxStalenessMs, and replaced", async () => {
-  const socketDirectory = new URL(databaseUrl).searchParams.get("host") ?? "";
-  const proxy = await stallingProxy(socketDirectory);
-  const through = new URL(databaseUrl);
-  through.host = `127.0.0.1:${proxy.port}`;
-  through.search = "";
+  const proxy = await startDatabaseProxy(socketDirectory());
+  const through = proxy.url(databaseUrl);
   const maxStalenessMs = 400;
   const fence = await createFence({
     connectListener: (events) =>
-      connect({ url: through.href }, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
+      connect({ url: through }, { max: 1, purpose: "listen", statementTimeoutMs: 0, ...events }),
     heartbeat: connect({ url: databaseUrl }, { max: 1, purpose: "heartbeat", statementTimeoutMs: 1000 }),
     instanceId: "01890a5d-ac96-774b-bcce-b302099a8057",
     maxStalenessMs,
@@ -124,7 +142,7 @@ test("a LISTEN connection that stalls without closing is noticed within maxStale
     assert.deepEqual(changes, [{ kind: "user", userId: 5n }]);
 
     const stalledAtMs = performance.now();
-    proxy.stall();
+    proxy.silence();
     // What nobody hears now must not be vouched for.
     await sql`SELECT pg_notify('latchkey_changes', 'user:6')`;
     await until(fence.isFresh, (fresh) => !fresh);
