@@ -1,29 +1,80 @@
 /** What `auth/` asks of those who keep keys and users. It knows no more of them. */
 import type { AddressRange } from "./address-range.ts";
+import type { Principal } from "./principal.ts";
 
 /**
  * What a key, or a session that it signed in, grants, and whether it still does. The
  * answer to a look-up by hash.
  */
 export interface Grant {
-  /** Undefined: of a session that the secret key signed in. */
-  readonly apiKeyId: string | undefined;
-  readonly userId: bigint;
-  readonly username: string;
-  readonly isStaff: boolean;
+  /** The verdict where nothing stands against it, which says whom it lets in: all calls of a grant share it. */
+  readonly passed: Passed;
   /** False: the user is disabled. */
   readonly isActive: boolean;
-  /** Milliseconds since the epoch; undefined: never. */
+  /** When the key or the session expires, whichever is first. Milliseconds since the epoch; undefined: never. */
   readonly expiresAtMs: number | undefined;
   readonly revokedAtMs: number | undefined;
   /** Method patterns; empty: all that the user may call. */
   readonly allowedMethods: readonly string[];
   /** Empty: from anywhere. */
   readonly allowedAddresses: readonly AddressRange[];
+}
+
+/** A `Verdict` that refuses nothing. */
+export interface Passed {
+  readonly denial: undefined;
+  readonly deniedSinceMs: undefined;
+  readonly principal: Principal;
+  /** Whose it is: of what is refused too, which has no principal. */
+  readonly subject: Pick<Principal, "userId" | "apiKeyId">;
+  readonly credentialKind: "api_key" | "session";
+}
+
+/** What is stored of a key and its user, and of the session. */
+export interface GrantFacts extends Omit<Grant, "passed"> {
+  /** Undefined: of a session that the secret key signed in. */
+  readonly apiKeyId: string | undefined;
+  readonly userId: bigint;
+  readonly username: string;
+  readonly isStaff: boolean;
   /** May ask for verdicts on other keys, though its user is not staff. */
   readonly canVerify: boolean;
   /** Only of a session: the rest is what the key behind it grants. */
   readonly session?: { readonly id: string; readonly expiresAtMs: number };
+}
+
+const unrestricted: readonly never[] = Object.freeze([]);
+
+/**
+ * Creates a grant. There may be a million of them in memory: all have one shape, and
+ * what most have in common is there once.
+ */
+export function createGrant(facts: GrantFacts): Grant {
+  const { apiKeyId, userId, username, isStaff, session, expiresAtMs } = facts;
+  const credentialKind = session === undefined ? "api_key" : "session";
+  const principal: Principal = {
+    userId,
+    username,
+    isStaff,
+    credentialKind,
+    apiKeyId,
+    canVerify: isStaff || facts.canVerify,
+    ...(session && { sessionId: session.id }),
+  };
+  return {
+    passed: {
+      denial: undefined,
+      deniedSinceMs: undefined,
+      principal,
+      subject: { userId, apiKeyId },
+      credentialKind,
+    },
+    isActive: facts.isActive,
+    expiresAtMs: session === undefined ? expiresAtMs : Math.min(expiresAtMs ?? Infinity, session.expiresAtMs),
+    revokedAtMs: facts.revokedAtMs,
+    allowedMethods: facts.allowedMethods.length === 0 ? unrestricted : facts.allowedMethods,
+    allowedAddresses: facts.allowedAddresses.length === 0 ? unrestricted : facts.allowedAddresses,
+  };
 }
 
 /** The user whom the secret key signs in. */

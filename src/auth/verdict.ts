@@ -94,7 +94,7 @@ export function createDecide(options: VerdictOptions): Decide {
           (grant) =>
             grant === undefined
               ? denied(credential.foreign ? "MALFORMED" : "UNKNOWN", "api_key")
-              : verifyGrant(grant, question, now()),
+              : verifyGrant(grant, "api_key", question, now()),
           "api_key",
           conclude,
         );
@@ -106,7 +106,9 @@ export function createDecide(options: VerdictOptions): Decide {
         return look(
           () => grants.findSession(hash, question.peerAddress),
           (grant) =>
-            grant === undefined ? denied("UNKNOWN", "session") : verifyGrant(grant, question, now()),
+            grant === undefined
+              ? denied("UNKNOWN", "session")
+              : verifyGrant(grant, "session", question, now()),
           "session",
           conclude,
         );
@@ -165,52 +167,26 @@ function verifySecretKey(user: StaffUser | undefined): Verdict {
   };
 }
 
-function verifyGrant(grant: Grant, { method, peerAddress }: Question, nowMs: number): Verdict {
-  const kind = kindOf(grant);
-  const subject = { userId: grant.userId, apiKeyId: grant.apiKeyId };
-  if (grant.revokedAtMs !== undefined) return denied("REVOKED", kind, subject, grant.revokedAtMs);
-  const expiresAtMs = Math.min(grant.expiresAtMs ?? Infinity, grant.session?.expiresAtMs ?? Infinity);
-  if (expiresAtMs <= nowMs) return denied("EXPIRED", kind, subject, expiresAtMs);
+function verifyGrant(
+  grant: Grant,
+  kind: "api_key" | "session",
+  { method, peerAddress }: Question,
+  nowMs: number,
+): Verdict {
+  const { expiresAtMs, revokedAtMs } = grant;
+  const { subject } = grant.passed;
+  if (revokedAtMs !== undefined) return denied("REVOKED", kind, subject, revokedAtMs);
+  if (expiresAtMs !== undefined && expiresAtMs <= nowMs) {
+    return denied("EXPIRED", kind, subject, expiresAtMs);
+  }
   if (!grant.isActive) return denied("USER_DISABLED", kind, subject);
   // Somewhere else than where it belongs, a token says nothing of who sends it.
   if (grant.allowedAddresses.length > 0 && !isInRanges(grant.allowedAddresses, peerAddress ?? "")) {
     return denied("ADDRESS_NOT_ALLOWED", kind, subject);
   }
-  const passed = verdictOf(grant, subject);
   const isAllowed =
     grant.allowedMethods.length === 0 || matchesAny(grant.allowedMethods, method.service, method.name);
-  return isAllowed ? passed : { ...passed, denial: "METHOD_NOT_ALLOWED" };
-}
-
-function kindOf({ session }: Grant): "api_key" | "session" {
-  return session === undefined ? "api_key" : "session";
-}
-
-/** A grant is replaced when anything of it changes: until then its calls share one verdict. */
-const verdicts = new WeakMap<Grant, Verdict>();
-
-/** The verdict that lets a grant in. */
-function verdictOf(grant: Grant, subject: Subject): Verdict {
-  let verdict = verdicts.get(grant);
-  if (verdict === undefined) {
-    const credentialKind = kindOf(grant);
-    verdict = {
-      denial: undefined,
-      principal: {
-        userId: grant.userId,
-        username: grant.username,
-        isStaff: grant.isStaff,
-        credentialKind,
-        apiKeyId: grant.apiKeyId,
-        canVerify: grant.isStaff || grant.canVerify,
-        ...(grant.session && { sessionId: grant.session.id }),
-      },
-      subject,
-      credentialKind,
-    };
-    verdicts.set(grant, verdict);
-  }
-  return verdict;
+  return isAllowed ? grant.passed : { ...grant.passed, denial: "METHOD_NOT_ALLOWED" };
 }
 
 function denied(

@@ -1,6 +1,6 @@
 /** Sessions as verdicts look them up. */
 import { sql } from "drizzle-orm";
-import type { Grant } from "../auth/grant.ts";
+import { createGrant, type Grant } from "../auth/grant.ts";
 import type { Database } from "../db/client.ts";
 import { storedRange } from "../keys/record.ts";
 import type { SessionLife } from "./session-store.ts";
@@ -43,7 +43,7 @@ export function createSessionLookup(
     return new Map(
       rows.map((row) => [
         row.hash,
-        {
+        createGrant({
           apiKeyId: row.api_key_id ?? undefined,
           userId: BigInt(row.user_id),
           username: row.username,
@@ -55,7 +55,7 @@ export function createSessionLookup(
           allowedAddresses: row.allowed_addresses.map(storedRange),
           canVerify: row.can_verify,
           session: { id: row.id, expiresAtMs: Number(row.session_expires_ms) },
-        },
+        }),
       ]),
     );
   };

@@ -126,7 +126,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantCache {
   function changedSince(since: number, grant: Grant | undefined): boolean {
     if (allChangedAt > since) return true;
     if (grant === undefined) return newKeyAt > since;
-    const ids = [grant.apiKeyId, grant.userId, grant.session?.id];
+    const { apiKeyId, userId, sessionId } = grant.passed.principal;
+    const ids = [apiKeyId, userId, sessionId];
     return ids.some((id) => id !== undefined && (changedAt.get(id) ?? 0) > since);
   }
 

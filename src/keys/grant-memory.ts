@@ -1,5 +1,4 @@
 /** The grants that are in memory, by what they are looked up by, and found again by what they hang on. */
-import { LRUCache } from "lru-cache";
 import type { Grant } from "../auth/grant.ts";
 
 /**
@@ -24,73 +23,151 @@ export interface GrantMemory {
   readonly size: number;
 }
 
-/** Creates it, for so many entries. Those that were longest unused make room. */
-export function createGrantMemory(maxEntries: number): GrantMemory {
-  const grants = new LRUCache<string, Grant>({
-    max: maxEntries,
-    maxSize: maxEntries * maxMeanSize,
-    sizeCalculation: sizeOf,
-    dispose: (grant, name) => unindex(grant, name),
-  });
-  // A key has one name and there are many keys: a set for each would cost more than the key.
-  const byKey = new Map<string, string>();
-  const byUser = new Map<bigint, Set<string>>();
-  /** Of sessions: by their own ids, and by those of their keys. */
-  const bySession = new Map<string, Set<string>>();
+interface Entry {
+  readonly name: string;
+  readonly grant: Grant;
+  /** Of sessions; on the clock of performance.now(). */
+  readonly staleAtMs: number | undefined;
+  /** Since the hand came by. */
+  wasUsed: boolean;
+  earlier: Entry | undefined;
+  later: Entry | undefined;
+}
 
-  function unindex({ apiKeyId, session, userId }: Grant, name: string): void {
-    if (session !== undefined) {
-      removeFrom(bySession, session.id, name);
-      if (apiKeyId !== undefined) removeFrom(bySession, apiKeyId, name);
-    } else if (apiKeyId !== undefined && byKey.get(apiKeyId) === name) byKey.delete(apiKeyId);
-    removeFrom(byUser, userId, name);
+/**
+ * Creates it, for so many entries. What makes room is chosen as SIEVE does (Zhang and
+ * others, NSDI 2024): a hand goes from the earliest entry to the latest, over and over,
+ * and takes the first that was not used since it came by. A use marks its entry and
+ * moves nothing: among a million, each other place that is touched costs more than the rest of a look-up.
+ */
+export function createGrantMemory(maxEntries: number): GrantMemory {
+  const maxSize = maxEntries * maxMeanSize;
+  const entries = new Map<string, Entry>();
+  let size = 0;
+  let earliest: Entry | undefined;
+  let latest: Entry | undefined;
+  let hand: Entry | undefined;
+  const byKey = new Index<string>();
+  const byUser = new Index<bigint>();
+  const bySession = new Index<string>();
+
+  function find(name: string): Entry | undefined {
+    const entry = entries.get(name);
+    if (entry?.staleAtMs === undefined || performance.now() < entry.staleAtMs) return entry;
+    remove(entry);
+    return undefined;
   }
 
-  function drop(names: Iterable<string> = []): void {
-    for (const name of [...names]) grants.delete(name);
+  function add(entry: Entry): void {
+    const { apiKeyId, userId, sessionId } = entry.grant.passed.principal;
+    entries.set(entry.name, entry);
+    size += sizeOf(entry.grant);
+    entry.earlier = latest;
+    if (latest === undefined) earliest = entry;
+    else latest.later = entry;
+    latest = entry;
+    if (apiKeyId !== undefined) byKey.add(apiKeyId, entry);
+    if (sessionId !== undefined) bySession.add(sessionId, entry);
+    byUser.add(userId, entry);
+  }
+
+  function remove(entry: Entry): void {
+    const { earlier, later, grant } = entry;
+    const { apiKeyId, userId, sessionId } = grant.passed.principal;
+    entries.delete(entry.name);
+    size -= sizeOf(grant);
+    if (hand === entry) hand = later;
+    if (earlier === undefined) earliest = later;
+    else earlier.later = later;
+    if (later === undefined) latest = earlier;
+    else later.earlier = earlier;
+    if (apiKeyId !== undefined) byKey.remove(apiKeyId, entry);
+    if (sessionId !== undefined) bySession.remove(sessionId, entry);
+    byUser.remove(userId, entry);
+  }
+
+  function makeRoom(): void {
+    let candidate = hand ?? earliest;
+    while (candidate?.wasUsed) {
+      candidate.wasUsed = false;
+      candidate = candidate.later ?? earliest;
+    }
+    if (candidate === undefined) return;
+    hand = candidate;
+    remove(candidate);
   }
 
   return {
-    get: (name) => grants.get(name),
-    peek: (name) => grants.peek(name),
+    get(name) {
+      const entry = find(name);
+      // Asked first: writing what is there already would cost other processors' caches.
+      if (entry !== undefined && !entry.wasUsed) entry.wasUsed = true;
+      return entry?.grant;
+    },
+    peek: (name) => find(name)?.grant,
     put(name, grant) {
-      const { apiKeyId, session, userId } = grant;
-      grants.set(name, grant, session === undefined ? {} : { ttl: sessionTtlMs });
-      if (!grants.has(name)) return;
-      if (session !== undefined) {
-        addTo(bySession, session.id, name);
-        if (apiKeyId !== undefined) addTo(bySession, apiKeyId, name);
-      } else if (apiKeyId !== undefined) byKey.set(apiKeyId, name);
-      addTo(byUser, userId, name);
+      const before = entries.get(name);
+      if (before !== undefined) remove(before);
+      const needed = sizeOf(grant);
+      if (needed > maxSize) return;
+      while (entries.size >= maxEntries || size + needed > maxSize) makeRoom();
+      const isSession = grant.passed.principal.sessionId !== undefined;
+      add({
+        name,
+        grant,
+        staleAtMs: isSession ? performance.now() + sessionTtlMs : undefined,
+        wasUsed: false,
+        earlier: undefined,
+        later: undefined,
+      });
     },
-    dropKey(apiKeyId) {
-      const name = byKey.get(apiKeyId);
-      if (name !== undefined) grants.delete(name);
-      drop(bySession.get(apiKeyId));
+    dropKey: (apiKeyId) => byKey.of(apiKeyId).forEach(remove),
+    dropSession: (sessionId) => bySession.of(sessionId).forEach(remove),
+    dropUser: (userId) => byUser.of(userId).forEach(remove),
+    clear() {
+      for (const map of [entries, byKey, byUser, bySession]) map.clear();
+      size = 0;
+      earliest = latest = hand = undefined;
     },
-    dropSession: (sessionId) => drop(bySession.get(sessionId)),
-    dropUser: (userId) => drop(byUser.get(userId)),
-    clear: () => grants.clear(),
     get size() {
-      return grants.size;
+      return entries.size;
     },
   };
+}
+
+/** Entries by something that they hang on. Most have it to themselves: a set for each would cost more than the entry. */
+class Index<K> {
+  readonly #entries = new Map<K, Entry | Set<Entry>>();
+
+  /** As they are now: they may be removed meanwhile. */
+  of(key: K): Entry[] {
+    const found = this.#entries.get(key);
+    if (found === undefined) return [];
+    return found instanceof Set ? [...found] : [found];
+  }
+
+  add(key: K, entry: Entry): void {
+    const found = this.#entries.get(key);
+    if (found === undefined) this.#entries.set(key, entry);
+    else if (found instanceof Set) found.add(entry);
+    else this.#entries.set(key, new Set([found, entry]));
+  }
+
+  remove(key: K, entry: Entry): void {
+    const found = this.#entries.get(key);
+    if (found instanceof Set) {
+      found.delete(entry);
+      if (found.size === 0) this.#entries.delete(key);
+    } else if (found === entry) this.#entries.delete(key);
+  }
+
+  clear(): void {
+    this.#entries.clear();
+  }
 }
 
 /** In kilobytes, roughly. */
 function sizeOf({ allowedMethods, allowedAddresses }: Grant): number {
   const patterns = allowedMethods.reduce((sum, pattern) => sum + pattern.length + 32, 0);
   return 1 + Math.floor((patterns + allowedAddresses.length * 256) / 1024);
-}
-
-function addTo<K>(sets: Map<K, Set<string>>, key: K, name: string): void {
-  const set = sets.get(key);
-  if (set === undefined) sets.set(key, new Set([name]));
-  else set.add(name);
-}
-
-function removeFrom<K>(sets: Map<K, Set<string>>, key: K, name: string): void {
-  const set = sets.get(key);
-  set?.delete(name);
-  if (set?.size === 0) sets.delete(key);
 }

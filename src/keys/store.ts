@@ -1,7 +1,7 @@
 /** API keys in Postgres: how they are read, and the row of a new one. */
 import { eq, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
-import type { Grant } from "../auth/grant.ts";
+import { createGrant, type Grant } from "../auth/grant.ts";
 import { type Actor, audit } from "../db/audit.ts";
 import type { Database, Executor } from "../db/client.ts";
 import { apiKeys, apiKeyUsage, users } from "../db/schema.ts";
@@ -97,12 +97,12 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
       return new Map(
         rows.map(({ hash, expiresAt, revokedAt, allowedAddresses, ...grant }) => [
           hash.toString("base64"),
-          {
+          createGrant({
             ...grant,
             expiresAtMs: expiresAt?.getTime(),
             revokedAtMs: revokedAt?.getTime(),
             allowedAddresses: allowedAddresses.map(storedRange),
-          },
+          }),
         ]),
       );
     },

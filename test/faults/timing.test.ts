@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { type TestContext, test } from "node:test";
 import { createCredentialReader } from "../../src/auth/credential.ts";
-import type { Grant } from "../../src/auth/grant.ts";
+import { createGrant, type Grant } from "../../src/auth/grant.ts";
 import { createToken, hashToken, isToken } from "../../src/auth/token.ts";
 import { createDecide } from "../../src/auth/verdict.ts";
 import { createGrantCache } from "../../src/keys/cache.ts";
@@ -79,7 +79,8 @@ function grantOf(apiKeyId: string): Grant {
     isStaff: false,
     isActive: true,
   };
-  return { apiKeyId, userId: 7n, username: "ada", expiresAtMs: undefined, revokedAtMs: undefined, ...rights };
+  const ends = { expiresAtMs: undefined, revokedAtMs: undefined };
+  return createGrant({ apiKeyId, userId: 7n, username: "ada", ...ends, ...rights });
 }
 
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;

@@ -1,11 +1,17 @@
 /** The cache of grants: what it answers from memory, what it reads again and what it refuses to say. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Grant, type GrantChange, GrantsUnavailableError } from "../../src/auth/grant.ts";
+import {
+  createGrant,
+  type Grant,
+  type GrantChange,
+  type GrantFacts,
+  GrantsUnavailableError,
+} from "../../src/auth/grant.ts";
 import { createGrantCache, type GrantCacheOptions } from "../../src/keys/cache.ts";
 
 const apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057";
-const grant: Grant = {
+const facts: GrantFacts = {
   apiKeyId,
   userId: 7n,
   username: "ada",
@@ -17,6 +23,7 @@ const grant: Grant = {
   allowedAddresses: [],
   canVerify: false,
 };
+const grant = createGrant(facts);
 const revoked: Grant = { ...grant, revokedAtMs: 1 };
 
 /** A cache over a database and a fence that the test holds in its hands. */
@@ -26,7 +33,6 @@ function setUp(options: Partial<GrantCacheOptions> = {}) {
   const world = {
     setDatabaseUp: (up: boolean) => tellUp(up),
     fresh: true,
-    caughtUp: async () => {},
     provenAtMs: performance.now(),
     reads: 0,
     read: async (_hash: string): Promise<Grant | undefined> => grant,
@@ -120,7 +126,7 @@ test("a read that was overtaken is found out though another look-up ended in bet
   world.read = (hash) => (hash === "a" ? slow : other).promise;
   const found = [cache.find("a", false), cache.find("b", false)];
   world.tell({ kind: "key", apiKeyId });
-  other.resolve({ ...grant, apiKeyId: "b" });
+  other.resolve(createGrant({ ...facts, apiKeyId: "b" }));
   await found[1];
   world.read = async () => revoked;
   slow.resolve(grant);
@@ -134,7 +140,7 @@ test("a change of another key leaves a grant in memory and a read that is under 
   world.read = () => slow.promise;
   const found = cache.find("b", false);
   world.tell({ kind: "key", apiKeyId: "01890a5d-ac96-774b-bcce-000000000000" });
-  slow.resolve({ ...grant, apiKeyId: "b" });
+  slow.resolve(createGrant({ ...facts, apiKeyId: "b" }));
   await found;
   assert.equal(cache.find("a", false), grant);
   assert.equal(world.reads, 2);
@@ -276,7 +282,7 @@ test("look-ups at once are bounded: beyond, there is no verdict", async () => {
 
 test("grants in memory are bounded", async () => {
   const { world, cache } = setUp({ maxEntries: 2 });
-  world.read = async (hash) => ({ ...grant, apiKeyId: hash });
+  world.read = async (hash) => createGrant({ ...facts, apiKeyId: hash });
   for (const hash of ["a", "b", "c"]) await cache.find(hash, false);
   await cache.find("a", false);
   assert.equal(world.reads, 4);
@@ -292,7 +298,7 @@ test("a key or user that is new drops nothing", async () => {
 
 test("a change of a user drops all of the user's keys", async () => {
   const { world, cache } = setUp();
-  world.read = async (hash) => ({ ...grant, apiKeyId: hash });
+  world.read = async (hash) => createGrant({ ...facts, apiKeyId: hash });
   for (const hash of ["a", "b"]) await cache.find(hash, false);
   world.tell({ kind: "user", userId: 7n });
   for (const hash of ["a", "b"]) await cache.find(hash, false);
@@ -408,7 +414,8 @@ test("a database that fails is no verdict on a token of another shape, until it 
 test("grants of many patterns and addresses take the room of several, and one too large is read each time", async () => {
   const { world, cache } = setUp({ maxEntries: 25 });
   const large = { allowedMethods: Array.from({ length: 20 }, (_, i) => `pkg${i}.${"x".repeat(500)}/*`) };
-  world.read = async (hash) => ({ ...grant, ...(hash.startsWith("large") && large), apiKeyId: hash });
+  world.read = async (hash) =>
+    createGrant({ ...facts, ...(hash.startsWith("large") && large), apiKeyId: hash });
   const cached = async (hash: string) => {
     const { reads } = world;
     await cache.find(hash, false);
