@@ -60,17 +60,18 @@ export function createAuthorizer(options: {
   readCredential: (header: ReadHeader) => Credential;
   apiKeyHeader: string;
 }): Authorizer {
-  type Asked = Pick<Authorization, "credential" | "peerAddress">;
-
-  function conclude({ credential, peerAddress }: Asked, verdict: Verdict): Authorization {
+  function conclude(
+    credential: Credential,
+    peerAddress: string | undefined,
+    verdict: Verdict,
+  ): Authorization {
     const { denial } = verdict;
     const error =
       denial === undefined ? undefined : denialError({ ...verdict, denial }, options.apiKeyHeader);
     return { credential, peerAddress, verdict, error };
   }
 
-  function ask(method: DescMethod, asked: Asked) {
-    const { credential, peerAddress } = asked;
+  function ask(method: DescMethod, credential: Credential, peerAddress: string | undefined) {
     const verdict = options.decide({
       method: methodName(method),
       access: options.policy.of(method),
@@ -78,8 +79,8 @@ export function createAuthorizer(options: {
       peerAddress,
     });
     return verdict instanceof Promise
-      ? verdict.then((later) => conclude(asked, later))
-      : conclude(asked, verdict);
+      ? verdict.then((later) => conclude(credential, peerAddress, later))
+      : conclude(credential, peerAddress, verdict);
   }
 
   function note(values: ContextValues, authorization: Authorization): Authorization {
@@ -90,8 +91,13 @@ export function createAuthorizer(options: {
     return authorization;
   }
 
-  function askAndNote(method: DescMethod, asked: Asked, values: ContextValues) {
-    const authorization = ask(method, asked);
+  function askAndNote(
+    method: DescMethod,
+    credential: Credential,
+    peerAddress: string | undefined,
+    values: ContextValues,
+  ) {
+    const authorization = ask(method, credential, peerAddress);
     return authorization instanceof Promise
       ? authorization.then((later) => note(values, later))
       : note(values, authorization);
@@ -100,9 +106,10 @@ export function createAuthorizer(options: {
   return {
     authorize(method, header, values) {
       const peerAddress = values.get(callKey)?.peerAddress ?? values.get(peerAddressKey);
-      return askAndNote(method, { credential: options.readCredential(header), peerAddress }, values);
+      return askAndNote(method, options.readCredential(header), peerAddress, values);
     },
-    reauthorize: askAndNote,
-    recheck: ask,
+    reauthorize: (method, { credential, peerAddress }, values) =>
+      askAndNote(method, credential, peerAddress, values),
+    recheck: (method, { credential, peerAddress }) => ask(method, credential, peerAddress),
   };
 }

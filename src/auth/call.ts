@@ -79,13 +79,14 @@ export function beginCall(begin: {
   peerAddress?: string | undefined;
   traceId?: string | undefined;
 }): Call {
-  const id = createCallId();
+  const startedAtMs = Date.now();
+  const id = createCallId(startedAtMs);
   const given = begin.requestId;
   const call: OpenCall = {
     id,
     method: begin.method,
     protocol: begin.protocol,
-    startedAtMs: Date.now(),
+    startedAtMs,
     startedMs: performance.now(),
     requestId: given && /^[\w.:-]{1,128}$/.test(given) ? given : id,
     userAgent: cut(begin.userAgent ?? ""),

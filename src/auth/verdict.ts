@@ -77,71 +77,82 @@ export function createDecide(options: VerdictOptions): Decide {
   const { grants } = options;
   const now = options.now ?? Date.now;
 
+  // What is in memory, as nearly all is, is answered without a closure: each call would leave several behind.
+  function byGrant(question: Question, credential: LookedUp): Verdict | Promise<Verdict> {
+    try {
+      const found = find(credential, question.peerAddress);
+      if (!(found instanceof Promise)) return conclude(question, verify(credential, found, question, now()));
+      return found.then(
+        (later) => conclude(question, verify(credential, later, question, now())),
+        (error) => failed(question, credential.kind, error),
+      );
+    } catch (error) {
+      return failed(question, credential.kind, error);
+    }
+  }
+
+  function find(credential: LookedUp, peerAddress: string | undefined) {
+    if (credential.kind === "api_key") return grants.find(credential.hash, credential.foreign, peerAddress);
+    return credential.hash === undefined ? undefined : grants.findSession(credential.hash, peerAddress);
+  }
+
+  async function byStaffUser(question: Question, user: Promise<StaffUser | undefined>): Promise<Verdict> {
+    try {
+      return conclude(question, verifySecretKey(await user));
+    } catch (error) {
+      return failed(question, "secret_key", error);
+    }
+  }
+
+  function bySecretKey(question: Question): Verdict | Promise<Verdict> {
+    try {
+      const user = grants.firstStaffUser();
+      if (user instanceof Promise) return byStaffUser(question, user);
+      return conclude(question, verifySecretKey(user));
+    } catch (error) {
+      return failed(question, "secret_key", error);
+    }
+  }
+
   return (question) => {
     if (!options.authEnabled) return anonymous;
     const { credential } = question;
-    const conclude = (verified: Verdict) => apply(question.access, verified);
     switch (credential.kind) {
       case "none":
-        return conclude(anonymous);
+        return conclude(question, anonymous);
       case "malformed":
-        return conclude(denied("MALFORMED", "api_key"));
-      case "secret_key":
-        return look(() => grants.firstStaffUser(), verifySecretKey, "secret_key", conclude);
-      case "api_key":
-        return look(
-          () => grants.find(credential.hash, credential.foreign, question.peerAddress),
-          (grant) =>
-            grant === undefined
-              ? denied(credential.foreign ? "MALFORMED" : "UNKNOWN", "api_key")
-              : verifyGrant(grant, "api_key", question, now()),
-          "api_key",
-          conclude,
-        );
+        return conclude(question, denied("MALFORMED", "api_key"));
       case "cross_site":
-        return conclude(denied("CROSS_SITE", "session"));
-      case "session": {
-        const { hash } = credential;
-        if (hash === undefined) return conclude(denied("UNKNOWN", "session"));
-        return look(
-          () => grants.findSession(hash, question.peerAddress),
-          (grant) =>
-            grant === undefined
-              ? denied("UNKNOWN", "session")
-              : verifyGrant(grant, "session", question, now()),
-          "session",
-          conclude,
-        );
-      }
+        return conclude(question, denied("CROSS_SITE", "session"));
+      case "secret_key":
+        return bySecretKey(question);
+      case "api_key":
+      case "session":
+        return byGrant(question, credential);
     }
   };
 }
 
-/** Runs a look-up, in memory or not, and turns its failure into the denial UNAVAILABLE. */
-function look<T>(
-  find: () => T | Promise<T>,
-  verify: (found: T) => Verdict,
-  kind: CredentialKind,
-  conclude: (verified: Verdict) => Verdict,
-): Verdict | Promise<Verdict> {
-  const failed = (error: unknown) => {
-    if (!(error instanceof GrantsUnavailableError)) throw error;
-    return conclude(denied("UNAVAILABLE", kind));
-  };
-  try {
-    const found = find();
-    if (!(found instanceof Promise)) return conclude(verify(found));
-    return found.then((value) => conclude(verify(value)), failed);
-  } catch (error) {
-    return failed(error);
-  }
+type LookedUp = Extract<Credential, { kind: "api_key" | "session" }>;
+
+/** The verdict where none can be had. Throws whatever else went wrong. */
+function failed(question: Question, kind: CredentialKind, error: unknown): Verdict {
+  if (!(error instanceof GrantsUnavailableError)) throw error;
+  return conclude(question, denied("UNAVAILABLE", kind));
+}
+
+function verify(credential: LookedUp, grant: Grant | undefined, question: Question, nowMs: number): Verdict {
+  if (grant !== undefined) return verifyGrant(grant, credential.kind, question, nowMs);
+  const isMalformed = credential.kind === "api_key" && credential.foreign;
+  return denied(isMalformed ? "MALFORMED" : "UNKNOWN", credential.kind);
 }
 
 /** What the method requires of the verified credential. */
-function apply(required: AccessRequirement, verified: Verdict): Verdict {
+function conclude({ access: required }: Question, verified: Verdict): Verdict {
   const { denial, principal } = verified;
   if (required === "public") {
     // A bad credential counts as none; a good one, even of a key that leaves this method out, names its principal.
+    if (denial === undefined) return verified;
     return { ...verified, denial: undefined, deniedSinceMs: undefined };
   }
   if (denial !== undefined || required === "optional") return verified;

@@ -5,30 +5,42 @@ const mostPieces = 128;
 /** Pieces that are larger on the average cost little beside what they hold. */
 const smallPieceBytes = 1024;
 const blockBytes = 64 * 1024;
+const nothing = new Uint8Array(0);
 
 /** Pieces as they come in: many small ones are made one, since each costs far more than it holds. */
 export class Pieces {
-  readonly chunks: Uint8Array[] = [];
   bytes = 0;
+  /** Nearly all come in one. */
+  protected first: Uint8Array | undefined;
+  /** All of them, where there are more. */
+  #all: Uint8Array[] | undefined;
   /** Of those at the end, which were not looked at yet. */
   #latest = 0;
   #latestBytes = 0;
 
   add(chunk: Uint8Array): void {
-    this.chunks.push(chunk);
+    if (this.first === undefined) this.first = chunk;
+    else {
+      this.#all ??= [this.first];
+      this.#all.push(chunk);
+    }
     this.bytes += chunk.byteLength;
     this.#latestBytes += chunk.byteLength;
     if (++this.#latest < mostPieces) return;
     if (this.#latestBytes < mostPieces * smallPieceBytes) {
-      this.chunks.push(Buffer.concat(this.chunks.splice(-mostPieces)));
+      this.#all?.push(Buffer.concat(this.#all.splice(-mostPieces)));
+      this.first = this.#all?.[0];
     }
     this.#latest = 0;
     this.#latestBytes = 0;
   }
 
+  get chunks(): readonly Uint8Array[] {
+    return this.#all ?? (this.first === undefined ? [] : [this.first]);
+  }
+
   whole(): Uint8Array {
-    const [first] = this.chunks;
-    return first !== undefined && this.chunks.length === 1 ? first : Buffer.concat(this.chunks);
+    return this.#all === undefined ? (this.first ?? nothing) : Buffer.concat(this.#all);
   }
 }
 

@@ -31,8 +31,7 @@ export interface CallColumns {
 export function columnsOf(calls: readonly EndedCall[], clean: (text: string) => string): CallColumns {
   const own = memo(quote);
   const said = memo((text) => quote(clean(text)));
-  const column = (literal: (call: EndedCall) => string | number | bigint) =>
-    `{${calls.map(literal).join(",")}}`;
+  const column = (literal: (call: EndedCall) => string | number | bigint) => arrayOf(calls.map(literal));
   return {
     times: column((call) => call.startedAtMs),
     ids: column((call) => call.id),
@@ -55,6 +54,14 @@ export function columnsOf(calls: readonly EndedCall[], clean: (text: string) => 
     // Hexadecimal digits, whoever named it.
     traces: column(({ traceId }) => traceId ?? "NULL"),
   };
+}
+
+/** The literal of an array. Its braces are joined with the rest: added afterwards, they would have all of it copied. */
+function arrayOf(values: (string | number | bigint)[]): string {
+  if (values.length === 0) return "{}";
+  values[0] = `{${values[0]}`;
+  values[values.length - 1] = `${values.at(-1)}}`;
+  return values.join(",");
 }
 
 /** A text within the literal of an array (PostgreSQL, "Array Value Input"). */

@@ -13,7 +13,7 @@ export class Body extends Pieces {
     const most = maxMessageBytes + frameHeadBytes;
     if (codec.isText) return this.bytes * 0.75 > most;
     // What is too large is refused on its announcement, not when it has come.
-    const [first] = this.chunks;
+    const { first } = this;
     if (first === undefined) return false;
     return this.bytes > most || (first.byteLength >= frameHeadBytes && announced(first) > maxMessageBytes);
   }

@@ -35,14 +35,14 @@ export function headersOf(
   requestId: string,
   hookHeaders: HookHeaders | undefined,
 ): OutgoingHttpHeaders {
+  // Answers depend on who asks, which a cache that sees a GET would not know.
+  const own = { "x-request-id": requestId, "cache-control": "no-store" };
+  if (answer.header !== undefined) return addAll({ ...hookHeaders, ...own }, answer.header);
   const headers: OutgoingHttpHeaders = {
     ...hookHeaders,
-    "x-request-id": requestId,
-    // Answers depend on who asks, which a cache that sees a GET would not know.
-    "cache-control": "no-store",
+    ...own,
+    "content-type": answer.contentType,
   };
-  if (answer.header !== undefined) return addAll(headers, answer.header);
-  headers["content-type"] = answer.contentType;
   if (answer.encoding !== undefined) headers["grpc-encoding"] = answer.encoding;
   if (!codec.isFramed) headers["content-length"] = answer.bytes;
   return headers;

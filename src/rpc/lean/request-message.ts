@@ -44,8 +44,8 @@ function copyToPage(frame: Uint8Array): Uint8Array {
 
 /** The length that a frame says its message has. */
 export function announced(frame: Uint8Array): number {
-  const [, a = 0, b = 0, c = 0, d = 0] = frame;
-  return a * 0x1000000 + (b << 16) + (c << 8) + d;
+  const at = (index: number) => frame[index] ?? 0;
+  return at(1) * 0x1000000 + (at(2) << 16) + (at(3) << 8) + at(4);
 }
 
 /** The bytes that so much base64 stands for, whose parts may each have padding of their own. */
