@@ -4,14 +4,16 @@ import { connect, type Socket } from "node:net";
 export const frameType = {
   data: 0,
   headers: 1,
+  priority: 2,
   rstStream: 3,
   settings: 4,
+  pushPromise: 5,
   ping: 6,
   goaway: 7,
   windowUpdate: 8,
   continuation: 9,
 };
-export const flag = { endStream: 1, endHeaders: 4 };
+export const flag = { ack: 1, endStream: 1, endHeaders: 4, padded: 8, priority: 0x20 };
 
 export function frame(type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)) {
   const head = Buffer.alloc(9);
@@ -22,10 +24,16 @@ export function frame(type: number, flags: number, stream: number, payload: Uint
   return Buffer.concat([head, payload]);
 }
 
-export const preface = Buffer.concat([
-  Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-  frame(frameType.settings, 0, 0),
-]);
+/** What a client sends before its SETTINGS (section 3.4). */
+export const magic = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+export const preface = Buffer.concat([magic, frame(frameType.settings, 0, 0)]);
+
+/** The payload of WINDOW_UPDATE and RST_STREAM, and much else. */
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
 
 /** Header fields in HPACK (RFC 7541) as literals without indexing. */
 export function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {

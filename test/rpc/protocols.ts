@@ -50,6 +50,7 @@ export const Fixture = createFileRegistry(
           method("Unary", { options: { idempotencyLevel: MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS } }),
           method("ServerStream", { serverStreaming: true }),
           method("ClientStream", { clientStreaming: true }),
+          method("BidiStream", { clientStreaming: true, serverStreaming: true }),
         ],
       },
     ],
@@ -59,6 +60,7 @@ export const Fixture = createFileRegistry(
   unary: Io<"unary">;
   serverStream: Io<"server_streaming">;
   clientStream: Io<"client_streaming">;
+  bidiStream: Io<"bidi_streaming">;
 }>;
 
 export type FixtureImpl = Partial<ServiceImpl<typeof Fixture>>;
