@@ -35,7 +35,17 @@ export async function createApp(
     trustProxy: config.trustedProxies.length > 0 ? config.trustedProxies : false,
     bodyLimit: config.maxMessageBytes,
     serverFactory(handler) {
-      created.listener = createListener({ ...listenerDefaults, ...config, ...(tls && { tls }) }, handler);
+      created.listener = createListener(
+        {
+          ...listenerDefaults,
+          ...config,
+          nodeHttp2: !config.leanUnary,
+          ...(tls && { tls }),
+          onConnectionError: (error) =>
+            fastify.log.error({ err: error }, "an HTTP/2 connection was ended by a fault"),
+        },
+        handler,
+      );
       return created.listener.server;
     },
   });

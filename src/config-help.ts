@@ -44,7 +44,7 @@ export const settingHelp: Readonly<Record<Exclude<keyof Config, "production">, S
   streamResetBurst: { value: "count", text: "HTTP/2 resets at once before a connection is ended" },
   streamResetRate: { value: "count", text: "and a second" },
   maxConcurrentRpcs: { value: "count", text: "calls at once; more are answered resource_exhausted" },
-  leanUnary: { text: "false: unary calls go by Connect's own handlers too, slower" },
+  leanUnary: { text: "false: unary calls go by Connect's own handlers, and HTTP/2 by Node's, slower" },
   maxUnaryMs: { value: "ms", text: "the longest that a unary call may take; 0: no limit" },
   shutdownTimeoutMs: { value: "ms", text: "a stop waits this long for running calls" },
   workers: { value: "N", text: "run N instances on the port, each a process" },

@@ -1,20 +1,16 @@
 import { once } from "node:events";
-import {
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  type RequestListener,
-  Server,
-  type ServerResponse,
-} from "node:http";
+import { type IncomingMessage, type RequestListener, Server, type ServerResponse } from "node:http";
 import {
   createServer as createHttp2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
   type ServerHttp2Session,
-  type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { Http2Connection } from "./http2/connection.ts";
+import { NodeStream } from "./http2/node-stream.ts";
+import type { Http2Stream } from "./http2/stream.ts";
 import { continueOnRead, discardRest, dropUnread, guardUpload, isUpload } from "./request-body.ts";
 import { sniff } from "./sniff.ts";
 import { inTurns } from "./turns.ts";
@@ -48,8 +44,15 @@ export interface ListenerOptions {
   maxConnections?: number;
   /** Milliseconds that a peer has to close once this side has said all it will say. Default 1,000. */
   lingerMs?: number;
+  /**
+   * HTTP/2 by node:http2 and not by this server's own code, which costs far less and gives no streams of
+   * Node's to `takeStream`. Default false.
+   */
+  nodeHttp2?: boolean;
   /** Told of failures to accept a connection (such as EMFILE). Default: they are dropped. */
   onAcceptError?: (error: Error) => void;
+  /** Told of faults of whoever serves a request, which have ended an HTTP/2 connection. Default: they are dropped. */
+  onConnectionError?: (error: unknown) => void;
 }
 
 /** Who sees requests before the handler does, and takes those of its kind. */
@@ -58,12 +61,7 @@ export interface UnaryEntrance {
    * Takes an HTTP/2 stream, or answers false: then the handler has it. `passOn` gives a
    * stream that was taken to the handler all the same, unanswered.
    */
-  takeStream(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    rawHeaders: readonly string[],
-    passOn: () => void,
-  ): boolean;
+  takeStream(stream: Http2Stream, passOn: () => void): boolean;
   /** The same of an HTTP/1.1 request. */
   takeRequest(req: IncomingMessage, res: ServerResponse, passOn: () => void): boolean;
 }
@@ -134,12 +132,12 @@ export function createListener(options: ListenerOptions, handler: RequestListene
  */
 class OnePortServer extends Server {
   readonly sockets = new Set<Socket>();
-  readonly sessions = new Set<ServerHttp2Session>();
+  readonly sessions = new Set<Pick<ServerHttp2Session, "close">>();
   unary: UnaryEntrance | undefined;
   readonly #undecided = new Set<Socket>();
   /** HTTP/1.1 connections, each with the response to its latest request. */
   readonly #http1 = new Map<Socket, ServerResponse | undefined>();
-  readonly #http2;
+  readonly #serveHttp2: (socket: Socket) => void;
   readonly #tls;
   readonly #options: ListenerOptions;
   readonly #handler: RequestListener;
@@ -177,7 +175,7 @@ class OnePortServer extends Server {
     // Before it listens, an error (address in use) belongs to whoever called listen().
     this.once("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
 
-    this.#http2 = this.#createHttp2();
+    this.#serveHttp2 = options.nodeHttp2 ? this.#nodeHttp2() : this.#ownHttp2();
     this.#tls = options.tls && this.#createTls(options.tls);
   }
 
@@ -208,7 +206,51 @@ class OnePortServer extends Server {
     this.emit("connection", socket);
   }
 
-  #createHttp2() {
+  /** Makes the compatibility API's objects, which stand in for node:http's, as under Fastify with http2: true. */
+  #compatible() {
+    const handle = this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
+    // A server that has no connections of its own, for the streams that are passed on to it.
+    const compatible = createHttp2Server();
+    compatible.on("request", handle);
+    compatible.on("checkContinue", (req, res) => {
+      continueOnRead(req.stream, res);
+      handle(req, res);
+    });
+    return compatible;
+  }
+
+  #ownHttp2() {
+    const compatible = this.#compatible();
+    const { maxHeaderBytes, maxStreamsPerConnection, streamResetBurst, streamResetRate } = this.#options;
+    const options = {
+      maxHeaderBytes,
+      maxStreams: maxStreamsPerConnection,
+      resetBurst: streamResetBurst,
+      resetsPerS: streamResetRate,
+      idleMs: this.#options.sessionIdleTimeoutMs ?? SESSION_IDLE_TIMEOUT_MS,
+      onStream: (stream: Http2Stream) => {
+        const passOn = () => {
+          stream.dropsRest = true;
+          const nodeStream = new NodeStream(stream);
+          const { headers, rawHeaders } = stream.block;
+          // Copies: the same ones may come with the next request.
+          compatible.emit("stream", nodeStream, Object.assign(Object.create(null), headers), 0, [
+            ...rawHeaders,
+          ]);
+        };
+        if (!this.unary?.takeStream(stream, passOn)) passOn();
+      },
+      onError: (error: unknown) => this.#options.onConnectionError?.(error),
+    };
+    return (socket: Socket) => {
+      const connection = new Http2Connection(socket, options);
+      this.sessions.add(connection);
+      socket.once("close", () => this.sessions.delete(connection));
+    };
+  }
+
+  #nodeHttp2() {
+    const compatible = this.#compatible();
     const { maxHeaderBytes, maxStreamsPerConnection, streamResetBurst, streamResetRate } = this.#options;
     const idleMs = this.#options.sessionIdleTimeoutMs ?? SESSION_IDLE_TIMEOUT_MS;
     const server = createHttp2Server({
@@ -221,28 +263,16 @@ class OnePortServer extends Server {
       session.once("close", () => this.sessions.delete(session));
       if (idleMs > 0) session.setTimeout(idleMs, () => session.close());
     });
-    // The compatibility API's objects stand in for node:http's, as they do under Fastify with http2: true.
-    const handle = this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
-    // They are made by a server that has no connections of its own, for the streams that are passed on to it.
-    const compatible = createHttp2Server();
-    compatible.on("request", handle);
-    compatible.on("checkContinue", (req, res) => {
-      continueOnRead(req.stream, res);
-      handle(req, res);
-    });
     // A connection that breaks tells each of its streams, those that wait for their turn too; so does `close`.
     server.on("stream", (stream) => stream.on("error", ignore));
     server.on(
       "stream",
       inTurns((stream, headers, flags, rawHeaders) => {
-        const passOn = () => {
-          stream.once("finish", dropUnread);
-          compatible.emit("stream", stream, headers, flags, rawHeaders);
-        };
-        if (!this.unary?.takeStream(stream, headers, rawHeaders, passOn)) passOn();
+        stream.once("finish", dropUnread);
+        compatible.emit("stream", stream, headers, flags, rawHeaders);
       }),
     );
-    return server;
+    return (socket: Socket) => void server.emit("connection", socket);
   }
 
   #createTls(credentials: { cert: string | Buffer; key: string | Buffer }) {
@@ -255,7 +285,7 @@ class OnePortServer extends Server {
     server.on("secureConnection", (socket: TLSSocket) => {
       this.#endWithPeer(socket);
       if (this.#draining) socket.destroy();
-      else if (socket.alpnProtocol === "h2") this.#http2.emit("connection", socket);
+      else if (socket.alpnProtocol === "h2") this.#serveHttp2(socket);
       else this.#startHttp1(socket);
     });
     return server;
@@ -276,7 +306,7 @@ class OnePortServer extends Server {
       if (protocol === "http1") return this.#startHttp1(socket);
       // A session does not end by itself when its client closes and the socket may stay half open.
       socket.allowHalfOpen = false;
-      if (protocol === "http2") this.#http2.emit("connection", socket);
+      if (protocol === "http2") this.#serveHttp2(socket);
       else if (this.#tls !== undefined) this.#tls.emit("connection", socket);
       else socket.destroy();
     });

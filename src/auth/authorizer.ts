@@ -31,14 +31,16 @@ export const authorizationKey: ContextKey<Authorization | undefined> = createCon
 >(undefined, { description: "latchkey authorization" });
 
 export interface Authorizer {
+  /** Reads the credential of a request. */
+  read(header: ReadHeader): Credential;
   /**
-   * Reads the credential of an RPC, decides, and puts the outcome into the context
+   * Decides on the credential of an RPC, and puts the outcome into the context
    * values. Answers without a promise when the grant is in memory. Does not throw:
    * a refusal is the error inside.
    */
   authorize(
     method: DescMethod,
-    header: ReadHeader,
+    credential: Credential,
     values: ContextValues,
   ): Authorization | Promise<Authorization>;
   /**
@@ -104,9 +106,10 @@ export function createAuthorizer(options: {
   }
 
   return {
-    authorize(method, header, values) {
+    read: options.readCredential,
+    authorize(method, credential, values) {
       const peerAddress = values.get(callKey)?.peerAddress ?? values.get(peerAddressKey);
-      return askAndNote(method, options.readCredential(header), peerAddress, values);
+      return askAndNote(method, credential, peerAddress, values);
     },
     reauthorize: (method, { credential, peerAddress }, values) =>
       askAndNote(method, credential, peerAddress, values),

@@ -43,7 +43,7 @@ export function apiKeyGate(options: {
     if (!recorder.accepts(methodName(context.method))) return refuse(context, call, cannotCount());
     const authorization = authorizer.authorize(
       context.method,
-      readHeaderOf(context.requestHeader, context.url),
+      authorizer.read(readHeaderOf(context.requestHeader, context.url)),
       context.values,
     );
     if (authorization instanceof Promise) {

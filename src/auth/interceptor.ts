@@ -45,7 +45,9 @@ async function authorize(options: ApiKeyInterceptorOptions, req: AnyRequest): Pr
     return options.authorizer.reauthorize(req.method, gated, req.contextValues);
   }
   if (!options.recorder.accepts(methodName(req.method))) throw cannotCount();
-  return options.authorizer.authorize(req.method, readHeaderOf(req.header, req.url), req.contextValues);
+  const { authorizer } = options;
+  const credential = authorizer.read(readHeaderOf(req.header, req.url));
+  return authorizer.authorize(req.method, credential, req.contextValues);
 }
 
 async function run(

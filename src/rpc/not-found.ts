@@ -26,7 +26,7 @@ export function answerNotFound(req: FastifyRequest, reply: FastifyReply): Fastif
     head.writeUInt32BE(end.length, 1);
     return reply
       .code(200)
-      .header("content-type", type.split(";", 1)[0])
+      .header("content-type", bareType(type))
       .send(Buffer.concat([head, end]));
   }
   // Connect maps 404 to unimplemented.
@@ -50,9 +50,14 @@ function answerGrpc(reply: FastifyReply, type: string, message: string): Fastify
   return reply;
 }
 
+/** Without its parameters. */
+function bareType(type: string): string {
+  return (type.split(";", 1)[0] ?? "").trim();
+}
+
 function grpcStatus(type: string, message: string) {
   return {
-    "content-type": type.split(";", 1)[0] ?? "",
+    "content-type": bareType(type),
     "grpc-status": String(unimplemented),
     "grpc-message": encodeURI(message),
   };

@@ -7,6 +7,13 @@ const smallPieceBytes = 1024;
 const blockBytes = 64 * 1024;
 const nothing = new Uint8Array(0);
 
+/** A copy of what is a small part of what was read with it, all of which it would keep. */
+export function compact<T extends Uint8Array>(chunk: T): T {
+  if (chunk.byteLength * 4 >= chunk.buffer.byteLength) return chunk;
+  // Not of Buffer's own making, whose small ones share a pool.
+  return Uint8Array.prototype.slice.call(chunk) as T;
+}
+
 /** Pieces as they come in: many small ones are made one, since each costs far more than it holds. */
 export class Pieces {
   bytes = 0;
@@ -19,10 +26,14 @@ export class Pieces {
   #latestBytes = 0;
 
   add(chunk: Uint8Array): void {
+    // A body in one piece, as nearly all are, is read at once.
     if (this.first === undefined) this.first = chunk;
     else {
-      this.#all ??= [this.first];
-      this.#all.push(chunk);
+      if (this.#all === undefined) {
+        this.first = compact(this.first);
+        this.#all = [this.first];
+      }
+      this.#all.push(compact(chunk));
     }
     this.bytes += chunk.byteLength;
     this.#latestBytes += chunk.byteLength;

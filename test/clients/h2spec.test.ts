@@ -36,7 +36,7 @@ before(() => {
 /** Cases that fail, and why they may: by their section and title. */
 type Known = Readonly<Record<string, string>>;
 
-/** Node and its nghttp2, of whichever HTTP/2 is left to them. */
+/** Node and its nghttp2, which serve without the lean path. */
 const nodeFails: Known = {
   "http2/5.1: closed: Sends a DATA frame after sending RST_STREAM frame":
     "what comes after a reset is ignored: it may have been on its way",
@@ -68,11 +68,25 @@ interface Run {
   readonly known: Known;
 }
 
-const inPlainText = { ...nodeFails, ...listenerFails };
+const answeredBefore =
+  "a POST without a content type is answered 415 at once: what is wrong with the rest may come after its stream has ended";
+/** Those that hang on which comes first. */
+const mayFail: Known = {
+  "http2/8.1: Sends a second HEADERS frame without the END_STREAM flag": answeredBefore,
+  "http2/8.1.2.1: Sends a HEADERS frame that contains a pseudo-header field as trailers": answeredBefore,
+  "http2/8.1.2.6: Sends a HEADERS frame with the &#34;content-length&#34; header field which does not equal the DATA frame payload length":
+    answeredBefore,
+  "http2/8.1.2.6: Sends a HEADERS frame with the &#34;content-length&#34; header field which does not equal the sum of the multiple DATA frames payload length":
+    answeredBefore,
+};
+
 const runs: readonly Run[] = [
-  { name: "plain text", leanUnary: true, tls: false, known: inPlainText },
-  { name: "TLS", leanUnary: true, tls: true, known: nodeFails },
-  { name: "plain text, without the lean path", leanUnary: false, tls: false, known: inPlainText },
+  { name: "plain text", leanUnary: true, tls: false, known: listenerFails },
+  { name: "TLS", leanUnary: true, tls: true, known: {} },
+  {
+    ...{ name: "plain text, without the lean path", leanUnary: false, tls: false },
+    known: { ...nodeFails, ...listenerFails },
+  },
   { name: "TLS, without the lean path", leanUnary: false, tls: true, known: nodeFails },
 ];
 
@@ -117,7 +131,7 @@ test("h2spec passes, but for what is known", { timeout, concurrency: runs.length
         const server = await start(run);
         t.after(() => server.close());
         const failed = await runSuite(server, run);
-        const unknown = [...failed].filter(([name]) => !(name in run.known));
+        const unknown = [...failed].filter(([name]) => !(name in run.known || name in mayFail));
         assert.deepEqual(unknown, [], "cases that fail and are not known to");
         const mended = Object.keys(run.known).filter((name) => !failed.has(name));
         assert.deepEqual(mended, [], "cases that are known to fail, and pass: take them off the list");

@@ -163,7 +163,9 @@ test("answers that their clients do not take hold no room of others, and end in 
       // Answered, as its headers tell, but not to be sent: there is no window for a body.
       await Promise.all(calls.map((call) => once(call, "response")));
       // All are ended by the server, though the client does nothing.
-      await Promise.all(calls.map((call) => (call.closed ? undefined : once(call, "close"))));
+      await Promise.all(
+        calls.map((call) => call.closed || new Promise((resolve) => call.once("close", resolve))),
+      );
       session.destroy();
     }
   });

@@ -198,3 +198,22 @@ test("a field is judged the same wherever it is read from", () => {
   assert.equal(decoder.decode(indexed, 0, 4).malformed, undefined);
   assert.equal(decoder.decodeTrailers(indexed, 0, 4).malformed, "a pseudo-header field among trailers");
 });
+
+test("fields with whitespace around their values are left out, where that is asked for", () => {
+  const decoder = new HeaderDecoder({ maxTableBytes: 4096, maxListBytes: 65_536, dropsPadded: true });
+  const padded = [" a", "a ", "\ta", "a\t", " ", "\t"].map((value): Field => ["x-padded", value]);
+  const kept: Field[] = [...usual, ["x-kept", "a b"], ["x-nbsp", "\xa0a\xa0"]];
+  const block = literals([...usual, ...padded, ...kept.slice(usual.length)]);
+  const { rawHeaders, malformed } = decoder.decode(block, 0, block.length);
+  assert.deepEqual(rawHeaders, kept.flat());
+  assert.equal(malformed, undefined);
+  for (const bad of [
+    ["x-control", " a\0"],
+    ["host", " a"],
+    ["content-length", "5 "],
+    ["X-Upper", " a"],
+  ] as const) {
+    const list = literals([...usual, bad]);
+    assert.notEqual(decoder.decode(list, 0, list.length).malformed, undefined, bad[0]);
+  }
+});

@@ -12,6 +12,11 @@ export interface HeaderDecoderOptions {
   maxTableBytes: number;
   /** What SETTINGS_MAX_HEADER_LIST_SIZE says: of a larger list no field is kept. */
   maxListBytes: number;
+  /**
+   * Fields with whitespace around their values are taken as if they had not come, as node:http2 has
+   * it, and are not malformed. Default false.
+   */
+  dropsPadded?: boolean;
 }
 
 const staticFields = staticTable.map(([name, value]) => new RequestField(name, value));
@@ -32,6 +37,7 @@ const none: readonly never[] = Object.freeze([]);
 export class HeaderDecoder {
   readonly #maxTableBytes: number;
   readonly #maxListBytes: number;
+  readonly #dropsPadded: boolean;
   readonly #table: DynamicTable<RequestField>;
   readonly #memory = new BlockMemory();
   #at = 0;
@@ -40,6 +46,7 @@ export class HeaderDecoder {
   constructor(options: HeaderDecoderOptions) {
     this.#maxTableBytes = options.maxTableBytes;
     this.#maxListBytes = options.maxListBytes;
+    this.#dropsPadded = options.dropsPadded ?? false;
     this.#table = new DynamicTable(options.maxTableBytes);
   }
 
@@ -99,6 +106,7 @@ export class HeaderDecoder {
         neverIndexed = undefined;
         continue;
       }
+      if (this.#dropsPadded && field.isPadded) continue;
       malformed ??= wrongNext(seen, field, isTrailer);
       seen |= field.marks;
       rawHeaders.push(field.name, field.value);

@@ -31,6 +31,8 @@ export class RequestField {
   readonly marks: number;
   /** Undefined: nothing, as far as this field alone can tell. */
   readonly wrong: string | undefined;
+  /** Wrong by nothing but the whitespace around its value. */
+  readonly isPadded: boolean;
 
   constructor(name: string, value: string) {
     this.name = name;
@@ -40,7 +42,9 @@ export class RequestField {
     if (typeof judged === "number") {
       this.marks = judged;
       this.wrong = undefined;
+      this.isPadded = false;
     } else {
+      this.isPadded = isPadded(name, value);
       this.marks = isWrong;
       this.wrong = judged;
     }
@@ -77,6 +81,12 @@ export function wrongRequest(seen: number): string | undefined {
 }
 
 type Verdict = number | string;
+
+/** Of fields that have no rules of their own. */
+function isPadded(name: string, value: string): boolean {
+  const bare = value.replace(/^[\t ]+|[\t ]+$/g, "");
+  return bare !== value && isFieldValue(bare) && !specialNames.has(name) && isFieldName(name);
+}
 
 function judge(name: string, value: string): Verdict {
   const special = specialNames.get(name);

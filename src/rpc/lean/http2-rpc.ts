@@ -1,95 +1,102 @@
-/** The lean path over HTTP/2: a stream of Node's core API, without the request and response objects over it. */
-import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+/** The lean path over HTTP/2: a stream of the connection's own, without Node's streams over it. */
+import { constants } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
-import { dropUnread } from "../../request-body.ts";
+import { currentDate, fieldsOf } from "../../http2/fields.ts";
+import type { NodeStream } from "../../http2/node-stream.ts";
+import type { Http2Stream, StreamHandler } from "../../http2/stream.ts";
+import { errorCode } from "../../http2/wire.ts";
 import { addAll, headersOf, type LeanAnswer } from "./lean-answer.ts";
 import { LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
 import type { LeanRequestHead } from "./touched-rpc.ts";
 
-const rpcKey = Symbol("lean rpc");
-interface LeanStream extends ServerHttp2Stream {
-  [rpcKey]?: Http2Rpc | undefined;
-}
-
-export class Http2Rpc extends LeanRpc {
-  readonly #stream: LeanStream;
+export class Http2Rpc extends LeanRpc implements StreamHandler {
+  readonly #stream: Http2Stream;
+  /** What a hook was given of the stream. */
+  readonly #hooked: NodeStream | undefined;
   readonly #passOn: PassOn;
-  #trailer: OutgoingHttpHeaders = grpcOk;
 
-  constructor(shared: LeanShared, head: LeanRequestHead, stream: ServerHttp2Stream, passOn: PassOn) {
+  constructor(
+    shared: LeanShared,
+    head: LeanRequestHead,
+    stream: Http2Stream,
+    hooked: NodeStream | undefined,
+    passOn: PassOn,
+  ) {
     super(shared, head);
     this.#stream = stream;
+    this.#hooked = hooked;
     this.#passOn = passOn;
-    this.#stream[rpcKey] = this;
-    stream.on("close", onClose);
+    if (hooked === undefined) stream.handler = this;
+    else hooked.leaveTo(this);
   }
 
   get url(): string {
     const { headers } = this.head;
-    const scheme = (this.#stream.session?.socket as TLSSocket | undefined)?.encrypted ? "https" : "http";
+    const scheme = (this.#stream.connection.socket as TLSSocket).encrypted ? "https" : "http";
     const authority = headers[":authority"] ?? headers.host ?? "";
     return new URL(String(headers[":path"]), `${scheme}://${authority}`).toString();
   }
 
   protected readBody(): void {
-    // An empty body ends by itself, and may have done so while the verdict was waited for.
-    if (this.#stream.readableEnded) {
-      this.streamEnded();
-      return;
-    }
-    this.#stream.on("data", onData);
-    this.#stream.on("end", onEnd);
+    this.#stream.read();
   }
 
-  streamEnded(): void {
-    // Node ends the body of a connection that breaks too: what has come is not all of it.
-    if (!this.#stream.destroyed && !this.#stream.aborted) this.bodyEnded();
+  onData(chunk: Buffer): void {
+    this.take(chunk);
+  }
+
+  onEnd(): void {
+    this.bodyEnded();
+  }
+
+  onClosed(): void {
+    this.closed();
+    this.#hooked?.onClosed();
   }
 
   protected handOver(call: Call): void {
-    const stream = this.#stream;
-    stream[rpcKey] = undefined;
-    stream.off("close", onClose).off("data", onData).off("end", onEnd);
-    // What comes until somebody reads again would be lost.
-    stream.pause();
+    // What comes until somebody reads again waits.
+    this.#stream.pause();
+    this.#hooked?.takeBack();
     const { chunks, isWhole } = this.body;
     this.#passOn({ call, chunks, isWhole });
   }
 
   protected write(answer: LeanAnswer, call: Call): void {
     const stream = this.#stream;
-    if (stream.destroyed || stream.closed) return;
-    if (!this.body.isWhole && !stream.readableEnded) stream.once("finish", dropUnread);
-    const headers: OutgoingHttpHeaders = {
-      ":status": answer.status,
-      ...headersOf(answer, this.codec, call.requestId, this.hookHeaders),
-    };
-    if (this.codec.protocol === "grpc") {
-      if (answer.trailer !== undefined) this.#trailer = addAll({}, answer.trailer);
-      // Behind a hook there is a response of the compatibility API too, which would send its own, empty.
-      if (this.hookHeaders !== undefined) stream.removeAllListeners("wantTrailers");
-      stream.on("wantTrailers", onWantTrailers);
-      stream.respond(headers, withTrailers);
-    } else stream.respond(headers);
-    stream.end(answer.body);
+    if (stream.isClosed) return;
+    this.#hooked?.answered();
+    const { trailer } = answer;
+    const isGrpc = this.codec.protocol === "grpc";
+    const sent = trailer === undefined ? grpcOk : fieldsOf(addAll({}, trailer), false);
+    const trailers = isGrpc ? sent : none;
+    const body = typeof answer.body === "string" ? Buffer.from(answer.body) : answer.body;
+    stream.dropsRest = true;
+    stream.answer(this.#fields(answer, call.requestId), body, trailers);
   }
 
-  sendTrailers(): void {
-    this.#stream.sendTrailers(this.#trailer);
+  #fields(answer: LeanAnswer, requestId: string): readonly string[] {
+    if (answer.header !== undefined || this.hookHeaders !== undefined) {
+      const headers = headersOf(answer, this.codec, requestId, this.hookHeaders);
+      return fieldsOf({ ":status": answer.status, ...headers }, true);
+    }
+    // As `headersOf` has it, of what needs no looking over.
+    const fields = [":status", String(answer.status), "x-request-id", requestId, "cache-control", "no-store"];
+    fields.push("content-type", answer.contentType);
+    if (answer.encoding !== undefined) fields.push("grpc-encoding", answer.encoding);
+    if (!this.codec.isFramed) fields.push("content-length", String(answer.bytes));
+    fields.push("date", currentDate());
+    return fields;
   }
 
   protected destroy(): void {
-    this.#stream.destroy();
-  }
-
-  streamClosed(): void {
-    this.closed();
+    this.#stream.reset(errorCode.internalError);
   }
 
   protected resetReason(): ConnectError | undefined {
-    const code = this.#stream.rstCode ?? 0;
+    const code = this.#stream.rstCode;
     const told = resetCodes.get(code);
     if (told === undefined) return undefined;
     const [name, connectCode] = told;
@@ -100,28 +107,8 @@ export class Http2Rpc extends LeanRpc {
   }
 }
 
-const grpcOk: OutgoingHttpHeaders = { "grpc-status": "0" };
-const withTrailers = { waitForTrailers: true };
-
-// One function each for all streams, rather than one for each stream.
-function onData(this: LeanStream, chunk: Buffer): void {
-  this[rpcKey]?.take(chunk);
-}
-
-function onEnd(this: LeanStream): void {
-  this[rpcKey]?.streamEnded();
-}
-
-function onClose(this: LeanStream): void {
-  const rpc = this[rpcKey];
-  // Node may keep a stream for a while after its end: not what was made for it here.
-  this[rpcKey] = undefined;
-  rpc?.streamClosed();
-}
-
-function onWantTrailers(this: LeanStream): void {
-  this[rpcKey]?.sendTrailers();
-}
+const grpcOk = ["grpc-status", "0"];
+const none: readonly string[] = [];
 
 /** What a client's reset means (gRPC over HTTP/2, "HTTP2 Transport Mapping"). */
 const resetCodes: ReadonlyMap<number, readonly [string, Code]> = new Map([

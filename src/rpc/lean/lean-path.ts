@@ -6,9 +6,12 @@
  * wire is the same. Everything else is Connect's own handlers' to answer: streams,
  * compressed messages, whatever is odd, even where that is found out half-way.
  */
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2Session, ServerHttp2Stream } from "node:http2";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { HeaderBlock } from "../../http2/hpack/header-block.ts";
+import { NodeStream } from "../../http2/node-stream.ts";
+import type { Http2Stream } from "../../http2/stream.ts";
 import type { UnaryEntrance } from "../../listener.ts";
 import type { HandedOver } from "../stock.ts";
 import { Http1Rpc } from "./http1-rpc.ts";
@@ -18,6 +21,7 @@ import type { LeanOptions } from "./lean-options.ts";
 import type { LeanRpc, LeanShared } from "./lean-rpc.ts";
 import { createHeadReader } from "./request-head.ts";
 import { createRunningList } from "./running-list.ts";
+import type { LeanRequestHead } from "./touched-rpc.ts";
 import { createLeanMethod } from "./unary-method.ts";
 
 export interface LeanPath extends UnaryEntrance {
@@ -33,6 +37,11 @@ export interface LeanPath extends UnaryEntrance {
   ): boolean;
   /** What was begun here and passed on; undefined: nothing was. */
   passedOn(req: IncomingMessage | Http2ServerRequest): HandedOver | undefined;
+}
+
+/** What is made of a block of headers; undefined: it is none of this path's. */
+interface ReadBlock {
+  readonly head: LeanRequestHead | undefined;
 }
 
 export function createLeanPath(options: LeanOptions): LeanPath {
@@ -55,27 +64,8 @@ export function createLeanPath(options: LeanOptions): LeanPath {
   });
   /** By the stream or request. */
   const begun = new WeakMap<object, HandedOver>();
-  const addresses = new WeakMap<Http2Session, string | undefined>();
-
-  /** The session's socket is a proxy, and dear to ask. */
-  function remoteAddress(session: Http2Session | undefined): string | undefined {
-    if (session === undefined) return undefined;
-    let address = addresses.get(session);
-    if (address === undefined) {
-      address = session.socket.remoteAddress;
-      addresses.set(session, address);
-    }
-    return address;
-  }
-
-  function takeStream(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    rawHeaders: readonly string[],
-    passOn: () => void,
-    hookHeaders?: HookHeaders,
-  ): boolean {
-    const head = readHead({
+  function readBlock({ headers, rawHeaders }: HeaderBlock): LeanRequestHead | undefined {
+    return readHead({
       verb: headers[":method"] as string | undefined,
       path: headers[":path"] as string | undefined,
       authority: (headers[":authority"] as string | undefined) ?? headers.host,
@@ -83,14 +73,33 @@ export function createLeanPath(options: LeanOptions): LeanPath {
       rawHeaders,
       httpVersion: 2,
     });
+  }
+
+  function takeStream(
+    stream: Http2Stream,
+    passOn: () => void,
+    hooked?: { readonly stream: NodeStream; readonly headers: HookHeaders },
+  ): boolean {
+    const { block } = stream;
+    // A client that repeats itself has the same block for each of its requests: it is read once.
+    const read = (block.derived as ReadBlock | undefined) ?? { head: readBlock(block) };
+    const { head } = read;
+    // A message that stands in the path is each request's own: its handler may change it.
+    if (head?.query === undefined) block.derived = read;
     if (head === undefined) return false;
-    const rpc = new Http2Rpc(shared, head, stream, (handedOver) => {
+    const rpc = new Http2Rpc(shared, head, stream, hooked?.stream, (handedOver) => {
       begun.set(stream, handedOver);
       passOn();
     });
-    rpc.hookHeaders = hookHeaders;
-    rpc.start(options.peerAddress(remoteAddress(stream.session), headers));
+    rpc.hookHeaders = hooked?.headers;
+    rpc.start(options.peerAddress(stream.connection.remoteAddress, head.headers));
     return true;
+  }
+
+  /** One that hooks have seen; node:http2's own are none for the lean path, which is off where it serves. */
+  function takeNodeStream(stream: object, passOn: () => void, hookHeaders: HookHeaders): boolean {
+    if (!(stream instanceof NodeStream)) return false;
+    return takeStream(stream.stream, passOn, { stream, headers: hookHeaders });
   }
 
   function takeRequest(
@@ -122,11 +131,13 @@ export function createLeanPath(options: LeanOptions): LeanPath {
     takeStream,
     takeRequest,
     takeHooked: (req, res, headers, passOn) =>
-      "stream" in req
-        ? takeStream(req.stream, req.headers, req.rawHeaders, passOn, headers)
-        : takeRequest(req, res, passOn, headers),
-    passedOn: (req) => begun.get("stream" in req ? req.stream : req),
+      "stream" in req ? takeNodeStream(req.stream, passOn, headers) : takeRequest(req, res, passOn, headers),
+    passedOn: (req) => begun.get("stream" in req ? streamOf(req.stream) : req),
   };
+}
+
+function streamOf(stream: object): object {
+  return stream instanceof NodeStream ? stream.stream : stream;
 }
 
 function tooLong(timeoutMs: number): ConnectError {

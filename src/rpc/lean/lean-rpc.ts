@@ -90,7 +90,9 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
 
   #authorize(): void {
     const { admission, authorizer } = this.shared;
-    const authorization = authorizer.authorize(this.method.method, this.#readHeader, this.values);
+    const { head, method, values } = this;
+    head.credential ??= authorizer.read(this.#readHeader);
+    const authorization = authorizer.authorize(method.method, head.credential, values);
     if (authorization instanceof Promise) {
       admission.waitFor(this.#place, authorization).then(
         (later) => this.#decided(later),

@@ -89,7 +89,17 @@ export function createHeadReader(
     const accepted = headers[codec.acceptEncodingHeader];
     const compression = typeof accepted === "string" && accepted !== "" ? compressions(accepted) : null;
     const requestMethod = query === undefined ? "POST" : "GET";
-    return { method, codec, requestMethod, headers, timeoutMs: timeout.timeoutMs, compression, query };
+    const credential = undefined;
+    return {
+      method,
+      codec,
+      requestMethod,
+      headers,
+      timeoutMs: timeout.timeoutMs,
+      compression,
+      query,
+      credential,
+    };
   }
 
   return (line) => {

@@ -1,6 +1,7 @@
 /** What a handler or an interceptor may touch of an RPC: made when it is touched. */
 import type { IncomingHttpHeaders } from "node:http";
 import type { Compression } from "@connectrpc/connect/protocol";
+import type { Credential } from "../../auth/credential.ts";
 import type { Codec } from "./codec.ts";
 import type { ContextSource } from "./context.ts";
 import type { Metadata } from "./lean-answer.ts";
@@ -19,6 +20,8 @@ export interface LeanRequestHead {
   readonly compression: Compression | null;
   /** The message of a GET; undefined: it is in the body. */
   readonly query: Uint8Array | undefined;
+  /** What the headers carry of who calls; undefined: it was not read yet. */
+  credential: Credential | undefined;
 }
 
 export abstract class TouchedRpc implements ContextSource {

@@ -56,7 +56,7 @@ export const start: StartSubject = async (job) => {
   }
   function authorize(token: string, values: ContextValues): void | Promise<void> {
     const read = (name: string) => (name === config.apiKeyHeader ? token : undefined);
-    const answer = verdicts.authorizer.authorize(method, read, values);
+    const answer = verdicts.authorizer.authorize(method, verdicts.authorizer.read(read), values);
     return answer instanceof Promise ? answer.then(check) : check(answer);
   }
   const ask = (token: string) => authorize(token, createContextValues());

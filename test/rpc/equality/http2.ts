@@ -96,6 +96,8 @@ function receive(stream: ClientHttp2Stream): Promise<Answer> {
     const timer = setTimeout(() => reject(new Error(`no answer within ${giveUpMs} ms`)), giveUpMs);
     stream.once("close", () => {
       clearTimeout(timer);
+      // Node resets what cannot be answered with NO_ERROR, by which its clients may wait for ever.
+      if (status === 0 && stream.rstCode === 0 && ended === "body") ended = "reset 2";
       const end = stream.rstCode === 0 ? ended || "closed" : `${ended} reset ${stream.rstCode}`.trim();
       resolve({ status, headers, body: shown(Buffer.concat(chunks)), trailers, interim, end });
     });

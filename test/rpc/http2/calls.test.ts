@@ -204,3 +204,19 @@ bothWays("streams of every kind go on beside many unary calls of one connection"
   waiting.call.release();
   assert.equal(grpcAnswered(await connection.answer(waiting.stream)).length, 1);
 });
+
+for (const type of [
+  "application/grpc+proto ;a=b",
+  "application/grpc-web+proto ;a",
+  "application/connect+proto ; a",
+]) {
+  bothWays(`an unknown method is told of to a client of the type "${type}"`, async (t, served) => {
+    const connection = served.open(t);
+    const stream = connection.newStream();
+    const fields = to("/no.Such/Method").filter(([name]) => name !== "content-type");
+    connection.send(headers(stream, [...fields, ["content-type", type]], flag.endHeaders | flag.endStream));
+    const answer = await connection.answer(stream);
+    assert.equal(answer.status, 200);
+    assert.equal(answer.reset, undefined);
+  });
+}

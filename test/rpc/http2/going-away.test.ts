@@ -38,6 +38,27 @@ bothWays("calls that run when their client says GOAWAY are answered", async (t, 
   }
 });
 
+bothWays(
+  "what a client sends for a stream that it began after GOAWAY ends no call that runs",
+  async (t, served) => {
+    const connection = served.open(t);
+    const { call, stream } = await hold(served, connection);
+    connection.send(goaway(0));
+    await connection.settled();
+    const late = stream + 2;
+    connection.send(
+      headers(late, grpc()),
+      frame(frameType.windowUpdate, 0, late, uint32(1000)),
+      data(late, grpcMessage("late")),
+      frame(frameType.rstStream, 0, late, uint32(8)),
+    );
+    await connection.settled();
+    assert.equal(call.signal.aborted, false);
+    call.release();
+    assert.equal(grpcAnswered(await connection.answer(stream)).length, 1);
+  },
+);
+
 for (const code of [2, 0x4242]) {
   bothWays(`a client that says GOAWAY with error ${code} harms no other connection`, async (t, served) => {
     const connection = served.open(t);
