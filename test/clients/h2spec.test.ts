@@ -6,7 +6,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { toBinary } from "@bufbuild/protobuf";
 import { BytesValueSchema } from "@bufbuild/protobuf/wkt";
 import { pem } from "../harness/pem.ts";
@@ -102,8 +102,12 @@ async function start({ leanUnary, tls }: Run): Promise<TestServer> {
   const [tlsCert, tlsKey] = [join(directory, "cert.pem"), join(directory, "key.pem")];
   await writeFile(tlsCert, pem.cert);
   await writeFile(tlsKey, pem.key);
-  // What a case sends for a stream that is still open has to come before its answer.
-  const unary = (request: Bytes) => sleep(50, request);
+  // What a case sends for a stream that is still open has to be read before its answer, also after a busy while.
+  const unary = async (request: Bytes) => {
+    await sleep(50);
+    for (let i = 0; i < 5; i++) await turn();
+    return request;
+  };
   return startFixture({ unary }, { leanUnary, ...(tls && { tlsCert, tlsKey }) });
 }
 
