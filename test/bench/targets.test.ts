@@ -22,6 +22,12 @@ test("what was counted is what was answered, to the call", () => {
   }
 });
 
+test("rows that were dropped are missing, and no call of theirs", () => {
+  const calls = { answered: 100, begun: 100 };
+  assert.equal(disagreement(1, calls, { uses: 100, rows: 90, allRows: 90 }), undefined);
+  assert.match(disagreement(1, calls, { uses: 90, rows: 90, allRows: 90 }) ?? "", /counted 90 uses/);
+});
+
 test("calls that were not answered may be counted or not", () => {
   const calls = { answered: 100, begun: 110 };
   assert.equal(disagreement(1, calls, { uses: 100, rows: 100, allRows: 110 }), undefined);
