@@ -362,10 +362,7 @@ export class Http2Connection {
     this.#arrived.push(stream);
   }
 
-  #refusal(
-    block: HeaderBlock & { readonly isTooLarge: boolean },
-    isSelfDependent: boolean,
-  ): number | undefined {
+  #refusal(block: HeaderBlock, isSelfDependent: boolean): number | undefined {
     if (this.#streams.size >= this.#options.maxStreams) return errorCode.refusedStream;
     if (block.isTooLarge) return errorCode.enhanceYourCalm;
     return block.malformed !== undefined || isSelfDependent ? errorCode.protocolError : undefined;

@@ -2,11 +2,11 @@
  * A stream as Node's compatibility API wants it: what stands in for `ServerHttp2Stream`
  * under `Http2ServerRequest` and `Http2ServerResponse`, and so under Fastify.
  */
-import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2";
+import { constants, type OutgoingHttpHeaders } from "node:http2";
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
-import { compact } from "../rpc/pieces.ts";
+import { compact } from "../compact.ts";
 import { fieldsOf } from "./fields.ts";
 import type { HeaderBlock } from "./hpack/header-block.ts";
 import type { Http2Stream, StreamHandler } from "./stream.ts";
@@ -233,5 +233,3 @@ export class NodeStream extends Duplex implements StreamHandler {
 }
 
 function ignore(): void {}
-
-export type { IncomingHttpHeaders };

@@ -1,4 +1,5 @@
 /** A request's body in the pieces that it comes in, of which a client may make millions. */
+import { compact } from "../compact.ts";
 
 /** More than an honest client makes of a small message. */
 const mostPieces = 128;
@@ -6,13 +7,6 @@ const mostPieces = 128;
 const smallPieceBytes = 1024;
 const blockBytes = 64 * 1024;
 const nothing = new Uint8Array(0);
-
-/** A copy of what is a small part of what was read with it, all of which it would keep. */
-export function compact<T extends Uint8Array>(chunk: T): T {
-  if (chunk.byteLength * 4 >= chunk.buffer.byteLength) return chunk;
-  // Not of Buffer's own making, whose small ones share a pool.
-  return Uint8Array.prototype.slice.call(chunk) as T;
-}
 
 /** Pieces as they come in: many small ones are made one, since each costs far more than it holds. */
 export class Pieces {

@@ -1,10 +1,12 @@
 /** Frames of HTTP/2 for a test that is one side of a connection by itself. */
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
+import { frame } from "../faults/frames.ts";
 
 export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 export const frameTypes = { data: 0, headers: 1, resetStream: 3, settings: 4, goaway: 7, continuation: 9 };
+export { frame };
 export const endStream = 0x1;
 export const endHeaders = 0x4;
 
@@ -13,20 +15,6 @@ export interface Frame {
   readonly flags: number;
   readonly streamId: number;
   readonly payload: Buffer;
-}
-
-export function frame(
-  type: number,
-  flags: number,
-  streamId: number,
-  payload: Uint8Array = Buffer.alloc(0),
-): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(streamId, 5);
-  return Buffer.concat([head, payload]);
 }
 
 /** A header block in a HEADERS frame and as many CONTINUATION frames as it takes. */

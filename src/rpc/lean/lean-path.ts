@@ -64,7 +64,11 @@ export function createLeanPath(options: LeanOptions): LeanPath {
   });
   /** By the stream or request. */
   const begun = new WeakMap<object, HandedOver>();
-  function readBlock({ headers, rawHeaders }: HeaderBlock): LeanRequestHead | undefined {
+
+  function readFields({
+    headers,
+    rawHeaders,
+  }: Pick<HeaderBlock, "headers" | "rawHeaders">): LeanRequestHead | undefined {
     return readHead({
       verb: headers[":method"] as string | undefined,
       path: headers[":path"] as string | undefined,
@@ -75,17 +79,20 @@ export function createLeanPath(options: LeanOptions): LeanPath {
     });
   }
 
-  function takeStream(
+  /** A client that repeats itself has the same block for each of its requests: it is read once. */
+  function readBlock(block: HeaderBlock): LeanRequestHead | undefined {
+    const read = (block.derived as ReadBlock | undefined) ?? { head: readFields(block) };
+    // A message that stands in the path is each request's own: its handler may change it.
+    if (read.head?.query === undefined) block.derived = read;
+    return read.head;
+  }
+
+  function takeHead(
+    head: LeanRequestHead | undefined,
     stream: Http2Stream,
     passOn: () => void,
     hooked?: { readonly stream: NodeStream; readonly headers: HookHeaders },
   ): boolean {
-    const { block } = stream;
-    // A client that repeats itself has the same block for each of its requests: it is read once.
-    const read = (block.derived as ReadBlock | undefined) ?? { head: readBlock(block) };
-    const { head } = read;
-    // A message that stands in the path is each request's own: its handler may change it.
-    if (head?.query === undefined) block.derived = read;
     if (head === undefined) return false;
     const rpc = new Http2Rpc(shared, head, stream, hooked?.stream, (handedOver) => {
       begun.set(stream, handedOver);
@@ -97,9 +104,11 @@ export function createLeanPath(options: LeanOptions): LeanPath {
   }
 
   /** One that hooks have seen; node:http2's own are none for the lean path, which is off where it serves. */
-  function takeNodeStream(stream: object, passOn: () => void, hookHeaders: HookHeaders): boolean {
+  function takeHookedStream(req: Http2ServerRequest, passOn: () => void, headers: HookHeaders): boolean {
+    const stream: object = req.stream;
     if (!(stream instanceof NodeStream)) return false;
-    return takeStream(stream.stream, passOn, { stream, headers: hookHeaders });
+    // As the hooks have left them.
+    return takeHead(readFields(req), stream.stream, passOn, { stream, headers });
   }
 
   function takeRequest(
@@ -128,10 +137,10 @@ export function createLeanPath(options: LeanOptions): LeanPath {
   }
 
   return {
-    takeStream,
+    takeStream: (stream, passOn) => takeHead(readBlock(stream.block), stream, passOn),
     takeRequest,
     takeHooked: (req, res, headers, passOn) =>
-      "stream" in req ? takeNodeStream(req.stream, passOn, headers) : takeRequest(req, res, passOn, headers),
+      "stream" in req ? takeHookedStream(req, passOn, headers) : takeRequest(req, res, passOn, headers),
     passedOn: (req) => begun.get("stream" in req ? streamOf(req.stream) : req),
   };
 }
