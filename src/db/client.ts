@@ -1,4 +1,5 @@
 /** Connections to Postgres, and Drizzle over them. */
+import { makePgArray, parsePgArray } from "drizzle-orm/pg-core";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import type postgres from "postgres";
 import { type DatabaseAddress, type DatabaseHost, hostsAt } from "./address.ts";
@@ -36,6 +37,23 @@ const connectTimeoutMs = 5_000;
 const answerMs = 5_000;
 
 /**
+ * The types of the arrays that statements take and give: smallint[], integer[], text[], bigint[],
+ * inet[] and uuid[] (`pg_type.typarray`). By default postgres.js asks for all there are on each new
+ * connection; where that is lost meanwhile its question rejects in a place where nobody can catch it.
+ */
+const arrays = Object.fromEntries(
+  [1005, 1007, 1009, 1016, 1041, 2951].map((oid) => [
+    oid,
+    { to: oid, from: [oid], serialize: serializeArray, parse: parsePgArray },
+  ]),
+);
+
+/** A text is the literal of an array already. */
+function serializeArray(array: unknown[] | string): string {
+  return typeof array === "string" ? array : makePgArray(array);
+}
+
+/**
  * Opens a postgres.js client. It connects when first used and again, within a
  * second, after the connection was lost, or was silent for longer than a statement may
  * take and its answer needs. Of several hosts it connects to the one that takes writes.
@@ -52,6 +70,8 @@ function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: C
     // The default waits up to 20 s between tries: an outage would last that much longer.
     backoff: (tries) => Math.min(1, 0.05 * 2 ** tries),
     onnotice: () => {},
+    fetch_types: false,
+    types: arrays,
     ...(options.onNotification && { onnotify: options.onNotification, max_lifetime: null }),
     ...(options.onClose && { onclose: options.onClose }),
     prepare: !options.pooled && own?.prepare !== false,

@@ -1,9 +1,12 @@
 /** A connection that is lost within a transaction fails the transaction, not the process. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
 import { after, before, test } from "node:test";
 import { sql } from "drizzle-orm";
 import type postgres from "postgres";
 import { connect, database, type Executor } from "../../src/db/client.ts";
+import { finallyDo } from "../harness/finally-do.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { until } from "../harness/until.ts";
 
@@ -82,3 +85,56 @@ for (const [when, run] of Object.entries(work)) {
     }
   });
 }
+
+test("a connection that is lost as it begins, before a server that lets nobody in yet, rejects where it was asked", async (t) => {
+  const name = new URL(url).pathname.slice(1);
+  const directory = new URL(url).searchParams.get("host");
+  // No database shuts itself.
+  const outside = openSql(process.env.TEST_POSTGRES_URL ?? "");
+  finallyDo(t, () => outside.end());
+  const allow = (allowed: boolean) =>
+    outside.unsafe(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${String(allowed)}`);
+  const uncaught: unknown[] = [];
+  const note = (error: unknown) => uncaught.push(error);
+  process.on("unhandledRejection", note);
+  finallyDo(t, async () => {
+    process.off("unhandledRejection", note);
+    await allow(true);
+  });
+  let connections = 0;
+  const pass = (client: net.Socket, from: Buffer) => {
+    const upstream = net.connect(`${directory}/.s.PGSQL.5432`);
+    upstream.on("error", () => {});
+    upstream.write(from);
+    client.pipe(upstream).pipe(client);
+    client.on("close", () => upstream.destroy());
+  };
+  const link = net.createServer((client) => {
+    const nth = ++connections;
+    client.on("error", () => {});
+    client.once("data", async (startup: Buffer) => {
+      client.pause();
+      // The first ends with the first statement that it is sent; then, once, the database refuses.
+      if (nth === 2) await allow(false);
+      if (nth === 3) await allow(true);
+      pass(client, startup);
+      if (nth === 1) client.once("data", () => client.destroy());
+      client.resume();
+    });
+  });
+  await once(link.listen(0, "127.0.0.1"), "listening");
+  finallyDo(t, () => new Promise((resolve) => link.close(resolve)));
+
+  const { port } = link.address() as net.AddressInfo;
+  const through = { url: `postgres://latchkey@127.0.0.1:${port}/${name}` };
+  const client = connect(through, { max: 1, purpose: "begins", statementTimeoutMs: 0 });
+  finallyDo(t, () => client.end({ timeout: 0 }));
+  const ask = () => database(client).execute(sql`SELECT 1 AS one`);
+  await until(
+    () => ask().catch(() => []),
+    ([row]) => row?.one === 1,
+  );
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(connections, 3);
+  assert.deepEqual(uncaught, []);
+});
