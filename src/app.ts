@@ -39,7 +39,7 @@ export async function createApp(
         {
           ...listenerDefaults,
           ...config,
-          nodeHttp2: !config.leanUnary,
+          nodeHttp: !config.leanUnary,
           ...(tls && { tls }),
           onConnectionError: (error) =>
             fastify.log.error({ err: error }, "an HTTP/2 connection was ended by a fault"),

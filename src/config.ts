@@ -87,7 +87,7 @@ export interface Config {
   streamResetRate: number;
   /** RPCs at once on this instance; more are answered resource_exhausted. `LATCHKEY_MAX_CONCURRENT_RPCS`, default 10000. */
   maxConcurrentRpcs: number;
-  /** False: unary RPCs go by Connect's own handlers too, and HTTP/2 by node:http2, slower and to the same effect. `LATCHKEY_LEAN_UNARY`, default true. */
+  /** False: unary RPCs go by Connect's own handlers too, and HTTP by Node's alone, slower and to the same effect. `LATCHKEY_LEAN_UNARY`, default true. */
   leanUnary: boolean;
   /** Longest deadline of a unary RPC, and its deadline when the client sets none; 0: none. `LATCHKEY_MAX_UNARY_MS`, default 60000. */
   maxUnaryMs: number;

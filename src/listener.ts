@@ -8,10 +8,17 @@ import {
 } from "node:http2";
 import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import {
+  Http1Connection,
+  type Http1Handler,
+  type Http1Options,
+  type Http1Request,
+} from "./http1/connection.ts";
 import { Http2Connection } from "./http2/connection.ts";
 import { NodeStream } from "./http2/node-stream.ts";
 import type { Http2Stream } from "./http2/stream.ts";
 import { continueOnRead, discardRest, dropUnread, guardUpload, isUpload } from "./request-body.ts";
+import { createRunningList } from "./running-list.ts";
 import { sniff } from "./sniff.ts";
 import { inTurns } from "./turns.ts";
 
@@ -45,10 +52,10 @@ export interface ListenerOptions {
   /** Milliseconds that a peer has to close once this side has said all it will say. Default 1,000. */
   lingerMs?: number;
   /**
-   * HTTP/2 by node:http2 and not by this server's own code, which costs far less and gives no streams of
-   * Node's to `takeStream`. Default false.
+   * HTTP by node:http and node:http2 alone, and not by this server's own code, which costs far less and gives
+   * no streams and requests of Node's to `takeStream` and `takeHttp1`. Default false.
    */
-  nodeHttp2?: boolean;
+  nodeHttp?: boolean;
   /** Told of failures to accept a connection (such as EMFILE). Default: they are dropped. */
   onAcceptError?: (error: Error) => void;
   /** Told of faults of whoever serves a request, which have ended an HTTP/2 connection. Default: they are dropped. */
@@ -62,7 +69,16 @@ export interface UnaryEntrance {
    * stream that was taken to the handler all the same, unanswered.
    */
   takeStream(stream: Http2Stream, passOn: () => void): boolean;
-  /** The same of an HTTP/1.1 request. */
+  /**
+   * Takes an HTTP/1.1 request of the usual form, or answers undefined. `passOn` is told what node:http has
+   * made of it, before the handler has it.
+   */
+  takeHttp1(
+    request: Http1Request,
+    connection: Http1Connection,
+    passOn: (onRequest: (req: IncomingMessage) => void) => void,
+  ): Http1Handler | undefined;
+  /** The same of an HTTP/1.1 request that node:http has read. */
   takeRequest(req: IncomingMessage, res: ServerResponse, passOn: () => void): boolean;
 }
 
@@ -91,6 +107,7 @@ export interface Listener {
 }
 
 const LINGER_MS = 1_000;
+const KEEP_ALIVE_GRACE_MS = 1_000; // node:http's own
 const TCP_KEEPALIVE_MS = 60_000;
 const SESSION_IDLE_TIMEOUT_MS = 300_000;
 
@@ -137,7 +154,12 @@ class OnePortServer extends Server {
   readonly #undecided = new Set<Socket>();
   /** HTTP/1.1 connections, each with the response to its latest request. */
   readonly #http1 = new Map<Socket, ServerResponse | undefined>();
+  /** HTTP/1.1 connections that are not node:http's. */
+  readonly #ownHttp1 = new Set<Http1Connection>();
+  /** What is to be told of the first request that node:http reads of a connection. */
+  readonly #passedOn = new WeakMap<Socket, (req: IncomingMessage) => void>();
   readonly #serveHttp2: (socket: Socket) => void;
+  readonly #http1Options: Http1Options;
   readonly #tls;
   readonly #options: ListenerOptions;
   readonly #handler: RequestListener;
@@ -175,12 +197,13 @@ class OnePortServer extends Server {
     // Before it listens, an error (address in use) belongs to whoever called listen().
     this.once("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
 
-    this.#serveHttp2 = options.nodeHttp2 ? this.#nodeHttp2() : this.#ownHttp2();
+    this.#http1Options = this.#createHttp1Options();
+    this.#serveHttp2 = options.nodeHttp ? this.#nodeHttp2() : this.#ownHttp2();
     this.#tls = options.tls && this.#createTls(options.tls);
   }
 
   get http1Connections(): number {
-    return this.#http1.size;
+    return this.#http1.size + this.#ownHttp1.size;
   }
 
   override close(callback?: (error?: Error) => void): this {
@@ -313,6 +336,46 @@ class OnePortServer extends Server {
   }
 
   #startHttp1(socket: Socket): void {
+    const unary = this.unary;
+    if (unary === undefined || this.#options.nodeHttp || this.#draining) {
+      this.#startNodeHttp1(socket);
+      return;
+    }
+    const connection = new Http1Connection(socket, this.#http1Options);
+    this.#ownHttp1.add(connection);
+    socket.once("close", () => this.#ownHttp1.delete(connection));
+  }
+
+  #createHttp1Options(): Http1Options {
+    const { maxHeaderBytes, keepAliveTimeoutMs, headersTimeoutMs } = this.#options;
+    // As node:http does with those that it reads itself.
+    const onLate = ({ socket }: Http1Connection) => void this.emit("clientError", requestTimeout(), socket);
+    const restMs = keepAliveTimeoutMs > 0 ? keepAliveTimeoutMs + KEEP_ALIVE_GRACE_MS : 0;
+    return {
+      maxHeaderBytes,
+      keepAliveS: Math.floor(keepAliveTimeoutMs / 1000),
+      fresh: createRunningList(headersTimeoutMs, onLate),
+      resting: createRunningList(restMs, ({ socket }: Http1Connection) => void socket.destroy()),
+      take: (request, connection) =>
+        this.unary?.takeHttp1(request, connection, (onRequest) => {
+          this.#passedOn.set(connection.socket, onRequest);
+          connection.handOver();
+        }),
+      handOver: (connection, unread) => {
+        const { socket } = connection;
+        this.#ownHttp1.delete(connection);
+        socket.pause();
+        socket.unshift(unread);
+        this.#startNodeHttp1(socket);
+        socket.resume();
+      },
+      onIdle: (connection) => {
+        if (this.#draining) this.#endUnlessAsked(connection.socket, () => connection.isIdle);
+      },
+    };
+  }
+
+  #startNodeHttp1(socket: Socket): void {
     this.#http1.set(socket, undefined);
     socket.once("close", () => this.#http1.delete(socket));
     this.#serveHttp1.call(this, socket);
@@ -329,7 +392,12 @@ class OnePortServer extends Server {
       else discardRest(req, res);
       this.#handler(req, res);
     };
-    if (!this.unary?.takeRequest(req, res, passOn)) passOn();
+    const passedOn = this.#passedOn.get(req.socket);
+    if (passedOn !== undefined) {
+      this.#passedOn.delete(req.socket);
+      passedOn(req);
+      passOn();
+    } else if (!this.unary?.takeRequest(req, res, passOn)) passOn();
   }
 
   #drain(): void {
@@ -337,8 +405,13 @@ class OnePortServer extends Server {
     this.#draining = true;
     for (const socket of this.#undecided) socket.destroy();
     for (const session of this.sessions) session.close();
+    for (const connection of this.#ownHttp1) {
+      connection.isLast = true;
+      if (connection.isIdle) this.#endUnlessAsked(connection.socket, () => connection.isIdle);
+    }
     for (const [socket, res] of this.#http1) {
-      if (res === undefined || res.writableFinished) this.#endUnlessAsked(socket, res);
+      if (res === undefined || res.writableFinished)
+        this.#endUnlessAsked(socket, () => this.#http1.get(socket) === res);
       else if (!res.headersSent) res.setHeader("connection", "close");
       else {
         // It promised to keep the connection; a request that was pipelined meanwhile is still answered.
@@ -356,11 +429,16 @@ class OnePortServer extends Server {
   }
 
   /** `super.close` ended what is idle; what is left may be in the middle of a request's headers. */
-  #endUnlessAsked(socket: Socket, latest: ServerResponse | undefined): void {
-    const end = () => this.#http1.get(socket) === latest && socket.destroy();
+  #endUnlessAsked(socket: Socket, isIdle: () => boolean): void {
+    const end = () => isIdle() && socket.destroy();
     const timer = setTimeout(end, this.#options.lingerMs ?? LINGER_MS);
     socket.once("close", () => clearTimeout(timer));
   }
+}
+
+/** What node:http tells of a client that has not asked in time. */
+function requestTimeout(): Error {
+  return Object.assign(new Error("Request timeout"), { code: "ERR_HTTP_REQUEST_TIMEOUT" });
 }
 
 function ignore(): void {}

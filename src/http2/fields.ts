@@ -1,5 +1,6 @@
 /** Node's headers as fields in turn: name, value, name, value. */
 import type { OutgoingHttpHeaders } from "node:http2";
+import { currentDate } from "../http-date.ts";
 
 /** Fields that are no one's to send over HTTP/2 (RFC 9113, section 8.2.2). */
 const ofConnections = new Set([
@@ -35,17 +36,4 @@ function addField(fields: string[], name: string, value: string): void {
   if (forbidden.test(value))
     throw new TypeError(`the header ${name} has a character that HTTP does not take`);
   fields.push(name, value);
-}
-
-let date = "";
-let dateOfS = 0;
-
-/** As HTTP writes it. */
-export function currentDate(): string {
-  const nowS = Math.floor(Date.now() / 1000);
-  if (nowS !== dateOfS) {
-    dateOfS = nowS;
-    date = new Date(nowS * 1000).toUTCString();
-  }
-  return date;
 }

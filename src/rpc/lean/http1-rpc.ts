@@ -1,93 +1,97 @@
-/** The lean path over HTTP/1.1. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+/** The lean path over HTTP/1.1: a connection of the server's own, without Node's streams over it. */
+import { STATUS_CODES, validateHeaderName, validateHeaderValue } from "node:http";
 import type { TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Call } from "../../auth/call.ts";
-import { discardRest, guardUpload, isUpload } from "../../request-body.ts";
+import { currentDate } from "../../http-date.ts";
+import type { Http1Connection, Http1Handler, Http1Request } from "../../http1/connection.ts";
 import { headersOf, type LeanAnswer } from "./lean-answer.ts";
 import { LeanRpc, type LeanShared, type PassOn } from "./lean-rpc.ts";
 import type { LeanRequestHead } from "./touched-rpc.ts";
 
-const rpcKey = Symbol("lean rpc");
-interface LeanIncoming extends IncomingMessage {
-  [rpcKey]?: Http1Rpc | undefined;
-}
-interface LeanResponse extends ServerResponse {
-  [rpcKey]?: Http1Rpc | undefined;
-}
-
-export class Http1Rpc extends LeanRpc {
-  readonly #req: LeanIncoming;
-  readonly #res: LeanResponse;
+export class Http1Rpc extends LeanRpc implements Http1Handler {
+  readonly #request: Http1Request;
+  readonly #connection: Http1Connection;
   readonly #passOn: PassOn;
 
   constructor(
     shared: LeanShared,
     head: LeanRequestHead,
-    req: IncomingMessage,
-    res: ServerResponse,
+    request: Http1Request,
+    connection: Http1Connection,
     passOn: PassOn,
   ) {
     super(shared, head);
-    this.#req = req;
-    this.#res = res;
+    this.#request = request;
+    this.#connection = connection;
     this.#passOn = passOn;
-    this.#req[rpcKey] = this;
-    this.#res[rpcKey] = this;
-    res.on("close", onClose);
   }
 
   get url(): string {
-    const scheme = (this.#req.socket as TLSSocket).encrypted ? "https" : "http";
-    return new URL(this.#req.url ?? "", `${scheme}://${this.head.headers.host}`).toString();
+    const scheme = (this.#connection.socket as TLSSocket).encrypted ? "https" : "http";
+    return new URL(this.#request.head.path, `${scheme}://${this.head.headers.host}`).toString();
   }
 
   protected readBody(): void {
-    // An empty body ends by itself, and may have done so while the verdict was waited for.
-    if (this.#req.readableEnded) {
-      this.requestEnded();
-      return;
-    }
-    this.#req.on("data", onData);
-    this.#req.on("end", onEnd);
+    const { body } = this.#request;
+    if (body.length > 0) this.take(body);
+    this.bodyEnded();
   }
 
-  requestEnded(): void {
-    if (this.#req.complete) this.bodyEnded();
+  onClosed(): void {
+    this.closed();
+  }
+
+  protected override canHandOver(): boolean {
+    return this.#connection.canHandOver;
   }
 
   protected handOver(call: Call): void {
-    const [req, res] = [this.#req, this.#res];
-    req[rpcKey] = undefined;
-    res[rpcKey] = undefined;
-    req.off("data", onData).off("end", onEnd);
-    // What comes until somebody reads again would be lost.
-    req.pause();
-    res.off("close", onClose);
-    const { chunks, isWhole } = this.body;
-    this.#passOn({ call, chunks, isWhole });
+    // Node's parser begins with the request anew: nothing of it is read yet.
+    this.#passOn({ call, chunks: [], isWhole: false });
   }
 
   protected write(answer: LeanAnswer, call: Call): void {
-    const [req, res] = [this.#req, this.#res];
-    if (res.destroyed || res.headersSent) return;
-    if (!this.body.isWhole && !req.complete) {
-      if (isUpload(req.headers)) guardUpload(req, res);
-      else discardRest(req, res);
+    const connection = this.#connection;
+    const { header, body = "" } = answer;
+    const isMeasured = header === undefined ? !this.codec.isFramed : header.has("content-length");
+    const fields =
+      header === undefined ? this.#plainFields(answer, call.requestId) : this.#fields(answer, call.requestId);
+    const length = isMeasured ? "" : "Transfer-Encoding: chunked\r\n";
+    const head = `HTTP/1.1 ${statusLine(answer.status)}\r\n${fields}${connection.connectionFields()}${length}\r\n`;
+    if (!isMeasured) connection.answer(chunked(head, bytesOf(body)));
+    else if (typeof body !== "string") connection.answer(joined(head, body));
+    // One text, where the head is ASCII; so is the body, where it has a byte for each character.
+    else if (header === undefined)
+      connection.answer(head + body, body.length === answer.bytes ? "latin1" : "utf8");
+    else connection.answer(joined(head, bytesOf(body)));
+  }
+
+  /** As `headersOf` has them, of what needs no looking over. */
+  #plainFields(answer: LeanAnswer, requestId: string): string {
+    const length = this.codec.isFramed ? "" : `content-length: ${answer.bytes}\r\n`;
+    const encoding = answer.encoding === undefined ? "" : `grpc-encoding: ${answer.encoding}\r\n`;
+    return `x-request-id: ${requestId}\r\ncache-control: no-store\r\ncontent-type: ${answer.contentType}\r\n${encoding}${length}Date: ${currentDate()}\r\n`;
+  }
+
+  /** Throws where there is one that HTTP does not take, as node:http does. */
+  #fields(answer: LeanAnswer, requestId: string): string {
+    const headers = headersOf(answer, this.codec, requestId, undefined);
+    if (headers.trailer !== undefined && headers["content-length"] !== undefined)
+      throw new TypeError("only an answer in chunks has trailers");
+    let fields = "";
+    for (const [name, value] of Object.entries(headers)) {
+      validateHeaderName(name);
+      for (const one of [value].flat()) {
+        validateHeaderValue(name, one as string);
+        fields += `${name}: ${one}\r\n`;
+      }
     }
-    res.writeHead(answer.status, headersOf(answer, this.codec, call.requestId, this.hookHeaders));
-    // A text goes out in one piece with the headers, which would then be UTF-8 too: only where they are ASCII.
-    const isPlain = answer.header === undefined && this.hookHeaders === undefined;
-    const { body } = answer;
-    res.end(typeof body === "string" && !isPlain ? Buffer.from(body) : body);
+    return headers.date === undefined ? `${fields}Date: ${currentDate()}\r\n` : fields;
   }
 
   protected destroy(): void {
-    this.#res.destroy();
-  }
-
-  connectionClosed(): void {
-    this.closed();
+    this.#connection.socket.destroy();
   }
 
   /** HTTP/1.1 has no word for it; Connect's handlers hear of a GET's end as an error of the request's. */
@@ -96,15 +100,29 @@ export class Http1Rpc extends LeanRpc {
   }
 }
 
-// One function each for all requests, rather than one for each request.
-function onData(this: LeanIncoming, chunk: Buffer): void {
-  this[rpcKey]?.take(chunk);
+function statusLine(status: number): string {
+  return status === 200 ? "200 OK" : `${status} ${STATUS_CODES[status] ?? "unknown"}`;
 }
 
-function onEnd(this: LeanIncoming): void {
-  this[rpcKey]?.requestEnded();
+function bytesOf(body: Uint8Array | string): Uint8Array {
+  return typeof body === "string" ? Buffer.from(body) : body;
 }
 
-function onClose(this: LeanResponse): void {
-  this[rpcKey]?.connectionClosed();
+function joined(head: string, body: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(head.length + body.byteLength);
+  bytes.write(head, "latin1");
+  bytes.set(body, head.length);
+  return bytes;
 }
+
+/** In one chunk (RFC 9112, section 7.1). */
+function chunked(head: string, body: Uint8Array): Buffer {
+  const begin = `${head}${body.byteLength.toString(16)}\r\n`;
+  const bytes = Buffer.allocUnsafe(begin.length + body.byteLength + lastChunk.length);
+  bytes.write(begin, "latin1");
+  bytes.set(body, begin.length);
+  bytes.write(lastChunk, begin.length + body.byteLength, "latin1");
+  return bytes;
+}
+
+const lastChunk = "\r\n0\r\n\r\n";

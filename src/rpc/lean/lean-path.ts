@@ -9,18 +9,21 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Http1Connection, Http1Handler, Http1Request } from "../../http1/connection.ts";
+import type { Http1Head } from "../../http1/request-head.ts";
 import type { HeaderBlock } from "../../http2/hpack/header-block.ts";
 import { NodeStream } from "../../http2/node-stream.ts";
 import type { Http2Stream } from "../../http2/stream.ts";
 import type { UnaryEntrance } from "../../listener.ts";
+import { createRunningList } from "../../running-list.ts";
 import type { HandedOver } from "../stock.ts";
 import { Http1Rpc } from "./http1-rpc.ts";
 import { Http2Rpc } from "./http2-rpc.ts";
 import type { HookHeaders } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
 import type { LeanRpc, LeanShared } from "./lean-rpc.ts";
+import { NodeRpc } from "./node-rpc.ts";
 import { createHeadReader } from "./request-head.ts";
-import { createRunningList } from "./running-list.ts";
 import type { LeanRequestHead } from "./touched-rpc.ts";
 import { createLeanMethod } from "./unary-method.ts";
 
@@ -39,8 +42,8 @@ export interface LeanPath extends UnaryEntrance {
   passedOn(req: IncomingMessage | Http2ServerRequest): HandedOver | undefined;
 }
 
-/** What is made of a block of headers; undefined: it is none of this path's. */
-interface ReadBlock {
+/** What is made of headers; undefined: they are none of this path's. */
+interface ReadHeaders {
   readonly head: LeanRequestHead | undefined;
 }
 
@@ -79,12 +82,15 @@ export function createLeanPath(options: LeanOptions): LeanPath {
     });
   }
 
-  /** A client that repeats itself has the same block for each of its requests: it is read once. */
-  function readBlock(block: HeaderBlock): LeanRequestHead | undefined {
-    const read = (block.derived as ReadBlock | undefined) ?? { head: readFields(block) };
+  /** A client that repeats itself has the same headers for each of its requests: they are read once. */
+  function readOnce<T extends { derived: unknown }>(
+    headers: T,
+    read: (headers: T) => LeanRequestHead | undefined,
+  ): LeanRequestHead | undefined {
+    const before = (headers.derived as ReadHeaders | undefined) ?? { head: read(headers) };
     // A message that stands in the path is each request's own: its handler may change it.
-    if (read.head?.query === undefined) block.derived = read;
-    return read.head;
+    if (before.head?.query === undefined) headers.derived = before;
+    return before.head;
   }
 
   function takeHead(
@@ -111,6 +117,24 @@ export function createLeanPath(options: LeanOptions): LeanPath {
     return takeHead(readFields(req), stream.stream, passOn, { stream, headers });
   }
 
+  function takeHttp1(
+    request: Http1Request,
+    connection: Http1Connection,
+    passOn: (onRequest: (req: IncomingMessage) => void) => void,
+  ): Http1Handler | undefined {
+    const head = readOnce(request.head, readLine);
+    if (head === undefined) return undefined;
+    const rpc = new Http1Rpc(shared, head, request, connection, (handedOver) =>
+      passOn((req) => begun.set(req, handedOver)),
+    );
+    rpc.start(options.peerAddress(connection.remoteAddress, head.headers));
+    return rpc;
+  }
+
+  function readLine({ verb, path, headers, rawHeaders }: Http1Head): LeanRequestHead | undefined {
+    return readHead({ verb, path, authority: headers.host, headers, rawHeaders, httpVersion: 1 });
+  }
+
   function takeRequest(
     req: IncomingMessage,
     res: ServerResponse,
@@ -127,7 +151,7 @@ export function createLeanPath(options: LeanOptions): LeanPath {
       httpVersion: 1,
     });
     if (head === undefined) return false;
-    const rpc = new Http1Rpc(shared, head, req, res, (handedOver) => {
+    const rpc = new NodeRpc(shared, head, req, res, (handedOver) => {
       begun.set(req, handedOver);
       passOn();
     });
@@ -137,7 +161,8 @@ export function createLeanPath(options: LeanOptions): LeanPath {
   }
 
   return {
-    takeStream: (stream, passOn) => takeHead(readBlock(stream.block), stream, passOn),
+    takeStream: (stream, passOn) => takeHead(readOnce(stream.block, readFields), stream, passOn),
+    takeHttp1,
     takeRequest,
     takeHooked: (req, res, headers, passOn) =>
       "stream" in req ? takeHookedStream(req, passOn, headers) : takeRequest(req, res, passOn, headers),

@@ -3,6 +3,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Authorization } from "../../auth/authorizer.ts";
 import { beginCall, type Call, cannotCount, endCall } from "../../auth/call.ts";
+import type { RunningList, Timed } from "../../running-list.ts";
 import { Place } from "../admission.ts";
 import { orLate, readStatus } from "../running-rpc.ts";
 import type { HandedOver } from "../stock.ts";
@@ -10,7 +11,6 @@ import { Body } from "./body.ts";
 import { answerError, answerJson, answerMessage, type HookHeaders, type LeanAnswer } from "./lean-answer.ts";
 import type { LeanOptions } from "./lean-options.ts";
 import { readMessage, textBytes } from "./request-message.ts";
-import type { RunningList, Timed } from "./running-list.ts";
 import { type LeanRequestHead, TouchedRpc } from "./touched-rpc.ts";
 
 /** What all RPCs of a path share. */
@@ -58,6 +58,10 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   protected abstract write(answer: LeanAnswer, call: Call): void;
   /** Cuts the client off. */
   protected abstract destroy(): void;
+  /** False: the client has left, or is leaving, so that nobody could go on. */
+  protected canHandOver(): boolean {
+    return true;
+  }
   /** Lets Connect's handlers go on with what is left of the request. */
   protected abstract handOver(call: Call): void;
   /** Why the client is gone. */
@@ -286,6 +290,10 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   /** Gives the RPC to Connect's handlers, which say what is wrong with it. */
   protected passOn(): void {
     const call = this.#call;
+    if (!this.canHandOver()) {
+      this.destroy();
+      return;
+    }
     this.#leave();
     if (call !== undefined) this.handOver(call);
   }

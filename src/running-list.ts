@@ -1,4 +1,4 @@
-/** RPCs in the order in which their time will be up, when each has the same time. */
+/** What is under way, in the order in which its time will be up, when each has the same time. */
 
 /** One that stands in a list, or in none; the fields belong to the list. */
 export interface Timed {

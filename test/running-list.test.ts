@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
-import { createRunningList, type RunningList, type Timed } from "../../src/rpc/lean/running-list.ts";
+import { createRunningList, type RunningList, type Timed } from "../src/running-list.ts";
 
 interface Item extends Timed {
   readonly id: number;

@@ -1,0 +1,219 @@
+/**
+ * HTTP/1.1 for requests of the most usual form that have come whole: those of nearly all
+ * RPCs. As soon as anything else comes, the connection is node:http's for the rest of its
+ * life, with all that was not answered yet.
+ *
+ * Written here since node:http makes two Node streams for a request, which costs as much
+ * as all else that a unary RPC needs. What is odd is not judged here, so that there is one
+ * reading of it, and that is Node's.
+ */
+import type { Socket } from "node:net";
+import type { RunningList, Timed } from "../running-list.ts";
+import { type Http1Head, headEnd, readHead } from "./request-head.ts";
+
+/** A request that has come whole. */
+export interface Http1Request {
+  readonly head: Http1Head;
+  readonly body: Buffer;
+}
+
+/** Who answers a request. */
+export interface Http1Handler {
+  /** The answer has left for the client, or never will. */
+  onClosed(): void;
+}
+
+/** What all connections of a listener share. */
+export interface Http1Options {
+  /** Bytes of a request's line and headers: above, node:http answers 431. */
+  maxHeaderBytes: number;
+  /** Seconds that a connection may rest, as its client is told; 0: it is not told. */
+  keepAliveS: number;
+  /** Connections that have not said anything yet. */
+  fresh: RunningList<Http1Connection>;
+  /** Connections that rest between two requests. */
+  resting: RunningList<Http1Connection>;
+  /** Takes a request: the handler answers it, or hands it over. Undefined: it is node:http's. */
+  take: (request: Http1Request, connection: Http1Connection) => Http1Handler | undefined;
+  /** Gives node:http a connection with what was read of it and not answered. */
+  handOver: (connection: Http1Connection, unread: Buffer) => void;
+  /** Told when a connection has nothing to do any more. */
+  onIdle: (connection: Http1Connection) => void;
+}
+
+/** Read ahead while a request runs; a client that sends more waits. */
+const mostAheadBytes = 64 * 1024;
+const mostAheadChunks = 16;
+/** Begun one after the other, before other connections have their turn. */
+const requestsPerTurn = 16;
+/** Heads that are longer are not remembered: a connection that rests would hold them. */
+const mostKnownBytes = 2048;
+
+export class Http1Connection implements Timed {
+  readonly socket: Socket;
+  /** A socket that has closed does not say it any more. */
+  readonly remoteAddress: string | undefined;
+  sinceMs = 0;
+  earlier: Timed | undefined = undefined;
+  later: Timed | undefined = undefined;
+  list: object | undefined = undefined;
+  /** Whether what is answered from now on is the last answer. */
+  isLast = false;
+  readonly #options: Http1Options;
+  readonly #onData = (chunk: Buffer) => this.#read(chunk);
+  readonly #onEnd = () => this.socket.end();
+  readonly #onClose = () => this.#close();
+  readonly #onWritten = (error?: Error | null) => {
+    if (!error) this.#answered();
+  };
+  /** Read, and not begun. */
+  #ahead: Buffer[] = [];
+  #aheadBytes = 0;
+  /** The head of the last request. */
+  #known: { readonly bytes: Buffer; readonly head: Http1Head } | undefined;
+  /** The request that runs, as it came. */
+  #running: Buffer | undefined;
+  #handler: Http1Handler | undefined;
+  #begunInTurn = 0;
+  #isPaused = false;
+  #saysClose = false;
+  #isGone = false;
+
+  constructor(socket: Socket, options: Http1Options) {
+    this.socket = socket;
+    this.remoteAddress = socket.remoteAddress;
+    this.#options = options;
+    socket.on("data", this.#onData).on("end", this.#onEnd).on("close", this.#onClose);
+    options.fresh.add(this, performance.now());
+  }
+
+  /** No request runs, and no answer is on its way. */
+  get isIdle(): boolean {
+    return this.#running === undefined && this.#ahead.length === 0;
+  }
+
+  // What the handler of the request that runs may ask for.
+
+  /** The fields of an answer, as lines, that say what becomes of the connection: it is held to them. */
+  connectionFields(): string {
+    if (this.isLast) {
+      this.#saysClose = true;
+      return "Connection: close\r\n";
+    }
+    const { keepAliveS } = this.#options;
+    return keepAliveS === 0
+      ? "Connection: keep-alive\r\n"
+      : `Connection: keep-alive\r\nKeep-Alive: timeout=${keepAliveS}\r\n`;
+  }
+
+  /** Sends the answer. */
+  answer(answer: string, encoding: "latin1" | "utf8"): void;
+  answer(answer: Uint8Array): void;
+  answer(answer: string | Uint8Array, encoding: "latin1" | "utf8" = "latin1"): void {
+    // Where it is not, it is about to close.
+    if (this.socket.writable) this.socket.write(answer, encoding, this.#onWritten);
+  }
+
+  /** False: the client has left, or is leaving. */
+  get canHandOver(): boolean {
+    return this.#running !== undefined && !this.socket.destroyed && !this.socket.readableEnded;
+  }
+
+  /** Lets node:http read the request, and all that follows. */
+  handOver(): void {
+    if (this.canHandOver && this.#running !== undefined) this.#leave(this.#running);
+  }
+
+  #read(chunk: Buffer): void {
+    this.#ahead.push(chunk);
+    this.#aheadBytes += chunk.length;
+    this.#begunInTurn = 0;
+    if (this.#running === undefined) this.#serve();
+    else if (this.#aheadBytes > mostAheadBytes || this.#ahead.length > mostAheadChunks) {
+      this.#isPaused = true;
+      this.socket.pause();
+    }
+  }
+
+  /** Begins the next request of those that have come. */
+  #serve(): void {
+    const [first] = this.#ahead;
+    if (this.#isGone || this.#running !== undefined || first === undefined) return;
+    this.#options.fresh.remove(this);
+    this.#options.resting.remove(this);
+    // Its client will hear no more: it has ended its side, to which this one answers in kind.
+    if (!this.socket.writable) return;
+    const bytes = this.#ahead.length === 1 ? first : Buffer.concat(this.#ahead, this.#aheadBytes);
+    const { head, end } = this.#headOf(bytes);
+    const length = end + (head?.bodyBytes ?? 0);
+    if (head === undefined || bytes.length < length) {
+      this.#ahead = [];
+      this.#leave(bytes);
+      return;
+    }
+    this.#aheadBytes = bytes.length - length;
+    this.#ahead = this.#aheadBytes === 0 ? [] : [bytes.subarray(length)];
+    this.#running = this.#aheadBytes === 0 ? bytes : bytes.subarray(0, length);
+    this.#begunInTurn++;
+    const handler = this.#options.take({ head, body: bytes.subarray(end, length) }, this);
+    if (handler === undefined) this.handOver();
+    else if (!this.#isGone) this.#handler = handler;
+  }
+
+  /** The head that the bytes begin with; undefined: it has not come whole, or is odd. */
+  #headOf(bytes: Buffer): { head: Http1Head | undefined; end: number } {
+    const known = this.#known;
+    if (known !== undefined) {
+      const end = known.bytes.length;
+      if (bytes.length >= end && bytes.compare(known.bytes, 0, end, 0, end) === 0)
+        return { head: known.head, end };
+    }
+    const end = headEnd(bytes);
+    if (end === 0 || end > this.#options.maxHeaderBytes) return { head: undefined, end };
+    const head = readHead(bytes.subarray(0, end));
+    this.#known =
+      head === undefined || end > mostKnownBytes
+        ? undefined
+        : { bytes: Buffer.from(bytes.subarray(0, end)), head };
+    return { head, end };
+  }
+
+  /** The answer has left. */
+  #answered(): void {
+    const handler = this.#handler;
+    this.#running = undefined;
+    this.#handler = undefined;
+    handler?.onClosed();
+    if (this.#saysClose) {
+      this.#ahead = [];
+      this.socket.destroySoon();
+      return;
+    }
+    if (this.#isPaused) {
+      this.#isPaused = false;
+      this.socket.resume();
+    }
+    if (this.#ahead.length === 0) {
+      this.#options.resting.add(this, performance.now());
+      this.#options.onIdle(this);
+    } else if (this.#begunInTurn < requestsPerTurn) this.#serve();
+    else {
+      this.#begunInTurn = 0;
+      setImmediate(() => this.#serve());
+    }
+  }
+
+  /** Leaves the connection to node:http. */
+  #leave(unread: Buffer): void {
+    this.#isGone = true;
+    this.socket.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose);
+    this.#options.handOver(this, this.#ahead.length === 0 ? unread : Buffer.concat([unread, ...this.#ahead]));
+  }
+
+  #close(): void {
+    this.#isGone = true;
+    this.#options.fresh.remove(this);
+    this.#options.resting.remove(this);
+    this.#handler?.onClosed();
+  }
+}
