@@ -8,17 +8,12 @@ import {
 } from "node:http2";
 import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
-import {
-  Http1Connection,
-  type Http1Handler,
-  type Http1Options,
-  type Http1Request,
-} from "./http1/connection.ts";
+import type { Http1Connection, Http1Handler, Http1Request } from "./http1/connection.ts";
+import { createHttp1Connections, type Http1Connections } from "./http1/connections.ts";
 import { Http2Connection } from "./http2/connection.ts";
 import { NodeStream } from "./http2/node-stream.ts";
 import type { Http2Stream } from "./http2/stream.ts";
 import { continueOnRead, discardRest, dropUnread, guardUpload, isUpload } from "./request-body.ts";
-import { createRunningList } from "./running-list.ts";
 import { sniff } from "./sniff.ts";
 import { inTurns } from "./turns.ts";
 
@@ -107,7 +102,6 @@ export interface Listener {
 }
 
 const LINGER_MS = 1_000;
-const KEEP_ALIVE_GRACE_MS = 1_000; // node:http's own
 const TCP_KEEPALIVE_MS = 60_000;
 const SESSION_IDLE_TIMEOUT_MS = 300_000;
 
@@ -154,12 +148,10 @@ class OnePortServer extends Server {
   readonly #undecided = new Set<Socket>();
   /** HTTP/1.1 connections, each with the response to its latest request. */
   readonly #http1 = new Map<Socket, ServerResponse | undefined>();
-  /** HTTP/1.1 connections that are not node:http's. */
-  readonly #ownHttp1 = new Set<Http1Connection>();
+  readonly #ownHttp1: Http1Connections;
   /** What is to be told of the first request that node:http reads of a connection. */
   readonly #passedOn = new WeakMap<Socket, (req: IncomingMessage) => void>();
   readonly #serveHttp2: (socket: Socket) => void;
-  readonly #http1Options: Http1Options;
   readonly #tls;
   readonly #options: ListenerOptions;
   readonly #handler: RequestListener;
@@ -197,7 +189,7 @@ class OnePortServer extends Server {
     // Before it listens, an error (address in use) belongs to whoever called listen().
     this.once("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
 
-    this.#http1Options = this.#createHttp1Options();
+    this.#ownHttp1 = this.#createOwnHttp1();
     this.#serveHttp2 = options.nodeHttp ? this.#nodeHttp2() : this.#ownHttp2();
     this.#tls = options.tls && this.#createTls(options.tls);
   }
@@ -336,43 +328,31 @@ class OnePortServer extends Server {
   }
 
   #startHttp1(socket: Socket): void {
-    const unary = this.unary;
-    if (unary === undefined || this.#options.nodeHttp || this.#draining) {
-      this.#startNodeHttp1(socket);
-      return;
-    }
-    const connection = new Http1Connection(socket, this.#http1Options);
-    this.#ownHttp1.add(connection);
-    socket.once("close", () => this.#ownHttp1.delete(connection));
+    if (this.unary === undefined || this.#options.nodeHttp || this.#draining) this.#startNodeHttp1(socket);
+    else this.#ownHttp1.serve(socket);
   }
 
-  #createHttp1Options(): Http1Options {
-    const { maxHeaderBytes, keepAliveTimeoutMs, headersTimeoutMs } = this.#options;
-    // As node:http does with those that it reads itself.
-    const onLate = ({ socket }: Http1Connection) => void this.emit("clientError", requestTimeout(), socket);
-    const restMs = keepAliveTimeoutMs > 0 ? keepAliveTimeoutMs + KEEP_ALIVE_GRACE_MS : 0;
-    return {
-      maxHeaderBytes,
-      keepAliveS: Math.floor(keepAliveTimeoutMs / 1000),
-      fresh: createRunningList(headersTimeoutMs, onLate),
-      resting: createRunningList(restMs, ({ socket }: Http1Connection) => void socket.destroy()),
+  #createOwnHttp1(): Http1Connections {
+    const options = this.#options;
+    return createHttp1Connections({
+      ...options,
+      lingerMs: options.lingerMs ?? LINGER_MS,
       take: (request, connection) =>
         this.unary?.takeHttp1(request, connection, (onRequest) => {
           this.#passedOn.set(connection.socket, onRequest);
           connection.handOver();
         }),
-      handOver: (connection, unread) => {
-        const { socket } = connection;
-        this.#ownHttp1.delete(connection);
+      // As node:http does with those that it reads itself.
+      onLate: (socket) => {
+        if (!this.emit("clientError", requestTimeout(), socket)) socket.destroy();
+      },
+      handOver: (socket, unread) => {
         socket.pause();
         socket.unshift(unread);
         this.#startNodeHttp1(socket);
         socket.resume();
       },
-      onIdle: (connection) => {
-        if (this.#draining) this.#endUnlessAsked(connection.socket, () => connection.isIdle);
-      },
-    };
+    });
   }
 
   #startNodeHttp1(socket: Socket): void {
@@ -405,13 +385,9 @@ class OnePortServer extends Server {
     this.#draining = true;
     for (const socket of this.#undecided) socket.destroy();
     for (const session of this.sessions) session.close();
-    for (const connection of this.#ownHttp1) {
-      connection.isLast = true;
-      if (connection.isIdle) this.#endUnlessAsked(connection.socket, () => connection.isIdle);
-    }
+    this.#ownHttp1.drain();
     for (const [socket, res] of this.#http1) {
-      if (res === undefined || res.writableFinished)
-        this.#endUnlessAsked(socket, () => this.#http1.get(socket) === res);
+      if (res === undefined || res.writableFinished) this.#endUnlessAsked(socket, res);
       else if (!res.headersSent) res.setHeader("connection", "close");
       else {
         // It promised to keep the connection; a request that was pipelined meanwhile is still answered.
@@ -429,8 +405,8 @@ class OnePortServer extends Server {
   }
 
   /** `super.close` ended what is idle; what is left may be in the middle of a request's headers. */
-  #endUnlessAsked(socket: Socket, isIdle: () => boolean): void {
-    const end = () => isIdle() && socket.destroy();
+  #endUnlessAsked(socket: Socket, latest: ServerResponse | undefined): void {
+    const end = () => this.#http1.get(socket) === latest && socket.destroy();
     const timer = setTimeout(end, this.#options.lingerMs ?? LINGER_MS);
     socket.once("close", () => clearTimeout(timer));
   }
