@@ -1,61 +1,14 @@
 import { once } from "node:events";
 import { type IncomingMessage, type RequestListener, Server, type ServerResponse } from "node:http";
-import {
-  createServer as createHttp2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Session,
-} from "node:http2";
 import type { Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import type { Http1Connection, Http1Handler, Http1Request } from "./http1/connection.ts";
 import { createHttp1Connections, type Http1Connections } from "./http1/connections.ts";
-import { Http2Connection } from "./http2/connection.ts";
-import { NodeStream } from "./http2/node-stream.ts";
 import type { Http2Stream } from "./http2/stream.ts";
-import { continueOnRead, discardRest, dropUnread, guardUpload, isUpload } from "./request-body.ts";
+import { createHttp2Sessions, type Http2Sessions } from "./http2-sessions.ts";
+import type { ListenerOptions } from "./listener-options.ts";
+import { continueOnRead, discardRest, guardUpload, isUpload } from "./request-body.ts";
 import { sniff } from "./sniff.ts";
-import { inTurns } from "./turns.ts";
-
-/** How a port is listened to. Every limit is per connection unless it says otherwise. */
-export interface ListenerOptions {
-  /** PEM certificate chain and key: the port then speaks TLS (ALPN h2, http/1.1) beside plain text. */
-  tls?: { cert: string | Buffer; key: string | Buffer };
-  /** Bytes of headers that a request may carry: above, HTTP/1.1 answers 431, HTTP/2 resets the stream. */
-  maxHeaderBytes: number;
-  /** Streams that an HTTP/2 client may have open at once; further ones are refused (REFUSED_STREAM). */
-  maxStreamsPerConnection: number;
-  /** Streams that an HTTP/2 client may reset at once before its connection is ended with GOAWAY. */
-  streamResetBurst: number;
-  /** Resets a second by which the burst is replenished. */
-  streamResetRate: number;
-  /** Milliseconds from accept to the bytes that tell the protocol, and again for the TLS handshake. */
-  sniffTimeoutMs: number;
-  /** Milliseconds for an HTTP/1.1 request's headers to arrive, else 408; 0: no limit. */
-  headersTimeoutMs: number;
-  /** Milliseconds that an HTTP/1.1 connection may rest between two requests. Node adds a second of grace. */
-  keepAliveTimeoutMs: number;
-  /** Milliseconds for a whole HTTP/1.1 request to arrive, at least `headersTimeoutMs`; 0: no limit. */
-  requestTimeoutMs: number;
-  /**
-   * Milliseconds without a byte after which an HTTP/2 connection gets GOAWAY; streams that are open go on.
-   * Default 300,000; 0: never.
-   */
-  sessionIdleTimeoutMs?: number;
-  /** Connections over all protocols, above which new ones are closed at once. Default 0: no limit. */
-  maxConnections?: number;
-  /** Milliseconds that a peer has to close once this side has said all it will say. Default 1,000. */
-  lingerMs?: number;
-  /**
-   * HTTP by node:http and node:http2 alone, and not by this server's own code, which costs far less and gives
-   * no streams and requests of Node's to `takeStream` and `takeHttp1`. Default false.
-   */
-  nodeHttp?: boolean;
-  /** Told of failures to accept a connection (such as EMFILE). Default: they are dropped. */
-  onAcceptError?: (error: Error) => void;
-  /** Told of faults of whoever serves a request, which have ended an HTTP/2 connection. Default: they are dropped. */
-  onConnectionError?: (error: unknown) => void;
-}
 
 /** Who sees requests before the handler does, and takes those of its kind. */
 export interface UnaryEntrance {
@@ -103,7 +56,6 @@ export interface Listener {
 
 const LINGER_MS = 1_000;
 const TCP_KEEPALIVE_MS = 60_000;
-const SESSION_IDLE_TIMEOUT_MS = 300_000;
 
 /**
  * Creates a listener for `handler`, which gets HTTP/2 requests through Node's compatibility API, and requests
@@ -143,7 +95,7 @@ export function createListener(options: ListenerOptions, handler: RequestListene
  */
 class OnePortServer extends Server {
   readonly sockets = new Set<Socket>();
-  readonly sessions = new Set<Pick<ServerHttp2Session, "close">>();
+  readonly sessions: Http2Sessions;
   unary: UnaryEntrance | undefined;
   readonly #undecided = new Set<Socket>();
   /** HTTP/1.1 connections, each with the response to its latest request. */
@@ -151,7 +103,6 @@ class OnePortServer extends Server {
   readonly #ownHttp1: Http1Connections;
   /** What is to be told of the first request that node:http reads of a connection. */
   readonly #passedOn = new WeakMap<Socket, (req: IncomingMessage) => void>();
-  readonly #serveHttp2: (socket: Socket) => void;
   readonly #tls;
   readonly #options: ListenerOptions;
   readonly #handler: RequestListener;
@@ -190,7 +141,11 @@ class OnePortServer extends Server {
     this.once("listening", () => this.on("error", (error) => options.onAcceptError?.(error)));
 
     this.#ownHttp1 = this.#createOwnHttp1();
-    this.#serveHttp2 = options.nodeHttp ? this.#nodeHttp2() : this.#ownHttp2();
+    this.sessions = createHttp2Sessions(
+      options,
+      handler,
+      (stream, passOn) => this.unary?.takeStream(stream, passOn) === true,
+    );
     this.#tls = options.tls && this.#createTls(options.tls);
   }
 
@@ -221,75 +176,6 @@ class OnePortServer extends Server {
     this.emit("connection", socket);
   }
 
-  /** Makes the compatibility API's objects, which stand in for node:http's, as under Fastify with http2: true. */
-  #compatible() {
-    const handle = this.#handler as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
-    // A server that has no connections of its own, for the streams that are passed on to it.
-    const compatible = createHttp2Server();
-    compatible.on("request", handle);
-    compatible.on("checkContinue", (req, res) => {
-      continueOnRead(req.stream, res);
-      handle(req, res);
-    });
-    return compatible;
-  }
-
-  #ownHttp2() {
-    const compatible = this.#compatible();
-    const { maxHeaderBytes, maxStreamsPerConnection, streamResetBurst, streamResetRate } = this.#options;
-    const options = {
-      maxHeaderBytes,
-      maxStreams: maxStreamsPerConnection,
-      resetBurst: streamResetBurst,
-      resetsPerS: streamResetRate,
-      idleMs: this.#options.sessionIdleTimeoutMs ?? SESSION_IDLE_TIMEOUT_MS,
-      onStream: (stream: Http2Stream) => {
-        const passOn = () => {
-          stream.dropsRest = true;
-          const nodeStream = new NodeStream(stream);
-          const { headers, rawHeaders } = stream.block;
-          // Copies: the same ones may come with the next request.
-          compatible.emit("stream", nodeStream, Object.assign(Object.create(null), headers), 0, [
-            ...rawHeaders,
-          ]);
-        };
-        if (!this.unary?.takeStream(stream, passOn)) passOn();
-      },
-      onError: (error: unknown) => this.#options.onConnectionError?.(error),
-    };
-    return (socket: Socket) => {
-      const connection = new Http2Connection(socket, options);
-      this.sessions.add(connection);
-      socket.once("close", () => this.sessions.delete(connection));
-    };
-  }
-
-  #nodeHttp2() {
-    const compatible = this.#compatible();
-    const { maxHeaderBytes, maxStreamsPerConnection, streamResetBurst, streamResetRate } = this.#options;
-    const idleMs = this.#options.sessionIdleTimeoutMs ?? SESSION_IDLE_TIMEOUT_MS;
-    const server = createHttp2Server({
-      settings: { maxConcurrentStreams: maxStreamsPerConnection, maxHeaderListSize: maxHeaderBytes },
-      streamResetBurst,
-      streamResetRate,
-    });
-    server.on("session", (session) => {
-      this.sessions.add(session);
-      session.once("close", () => this.sessions.delete(session));
-      if (idleMs > 0) session.setTimeout(idleMs, () => session.close());
-    });
-    // A connection that breaks tells each of its streams, those that wait for their turn too; so does `close`.
-    server.on("stream", (stream) => stream.on("error", ignore));
-    server.on(
-      "stream",
-      inTurns((stream, headers, flags, rawHeaders) => {
-        stream.once("finish", dropUnread);
-        compatible.emit("stream", stream, headers, flags, rawHeaders);
-      }),
-    );
-    return (socket: Socket) => void server.emit("connection", socket);
-  }
-
   #createTls(credentials: { cert: string | Buffer; key: string | Buffer }) {
     const server = createTlsServer({
       ...credentials,
@@ -300,7 +186,7 @@ class OnePortServer extends Server {
     server.on("secureConnection", (socket: TLSSocket) => {
       this.#endWithPeer(socket);
       if (this.#draining) socket.destroy();
-      else if (socket.alpnProtocol === "h2") this.#serveHttp2(socket);
+      else if (socket.alpnProtocol === "h2") this.sessions.serve(socket);
       else this.#startHttp1(socket);
     });
     return server;
@@ -321,7 +207,7 @@ class OnePortServer extends Server {
       if (protocol === "http1") return this.#startHttp1(socket);
       // A session does not end by itself when its client closes and the socket may stay half open.
       socket.allowHalfOpen = false;
-      if (protocol === "http2") this.#serveHttp2(socket);
+      if (protocol === "http2") this.sessions.serve(socket);
       else if (this.#tls !== undefined) this.#tls.emit("connection", socket);
       else socket.destroy();
     });
@@ -384,7 +270,7 @@ class OnePortServer extends Server {
     if (this.#draining) return;
     this.#draining = true;
     for (const socket of this.#undecided) socket.destroy();
-    for (const session of this.sessions) session.close();
+    this.sessions.drain();
     this.#ownHttp1.drain();
     for (const [socket, res] of this.#http1) {
       if (res === undefined || res.writableFinished) this.#endUnlessAsked(socket, res);

@@ -11,7 +11,8 @@ import tls from "node:tls";
 import { isDeepStrictEqual } from "node:util";
 import grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
-import { createListener, type Listener, type ListenerOptions } from "../src/listener.ts";
+import { createListener, type Listener } from "../src/listener.ts";
+import type { ListenerOptions } from "../src/listener-options.ts";
 import { pem } from "./harness/pem.ts";
 
 const TLS = { tls: pem };

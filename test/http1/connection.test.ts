@@ -7,7 +7,8 @@ import { buffer } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import tls from "node:tls";
 import type { Http1Connection, Http1Request } from "../../src/http1/connection.ts";
-import { createListener, type Listener, type ListenerOptions } from "../../src/listener.ts";
+import { createListener, type Listener } from "../../src/listener.ts";
+import type { ListenerOptions } from "../../src/listener-options.ts";
 import { pem } from "../harness/pem.ts";
 import { until } from "../harness/until.ts";
 
