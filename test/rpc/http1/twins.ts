@@ -1,0 +1,225 @@
+/** The same bytes on a connection to each of two servers that differ in `leanUnary`, and whether what comes of them is the same. */
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import type { Config } from "../../../src/config.ts";
+import { type Pair, type Side, startPair } from "../equality/pair.ts";
+import { afterwards, type Sighting } from "../equality/sighting.ts";
+import { Maker } from "./bytes.ts";
+import { Accepted, RawConnection } from "./raw-connection.ts";
+import { type Came, read } from "./transcript.ts";
+
+/** What a client does: writes bytes, which the server reads at once; "settle" waits until nothing more happens. */
+export type Step = Uint8Array | "settle" | "end" | "reset";
+
+/** What came of it, each time that the client waited. */
+export interface Seen {
+  readonly came: readonly Came[];
+  readonly isClosed: boolean;
+}
+
+export interface Outcome {
+  /** At each "settle", and when all is done. */
+  readonly seen: readonly Seen[];
+  /** What came once the client had ended its side, where nobody had before. */
+  readonly afterEnd: Seen | undefined;
+  /** What handlers saw of it. */
+  readonly sightings: readonly unknown[];
+}
+
+export type Steps = (make: Maker) => readonly Step[];
+/** By what they are. What is to come of it is told by "200 400 closed": the answers' statuses, and whether it was closed. */
+export type Table = Readonly<
+  Record<string, readonly [expected: string | undefined, steps: Steps, mayAnswer?: number]>
+>;
+
+const quietTicks = 12;
+const tickMs = 8;
+/** As long as they still differ, or are still open, both are waited for. */
+const mostTicks = 600;
+const atOnce = 24;
+
+export interface CompareOptions {
+  /** The client goes before it is answered. */
+  readonly isLeft?: boolean;
+  /**
+   * So many requests that are well-formed have something malformed right behind them, which ends the connection:
+   * whether they are answered before that depends on how soon they are. One side may answer more of them than the
+   * other, and neither their rows nor what handlers saw is compared. Default 0.
+   */
+  readonly mayAnswer?: number;
+}
+
+export class Twins {
+  readonly pair: Pair;
+  readonly #accepted: ReadonlyMap<Side, Accepted>;
+
+  constructor(pair: Pair) {
+    this.pair = pair;
+    this.#accepted = new Map(pair.sides.map((side) => [side, new Accepted(side)]));
+  }
+
+  open(side: Side): RawConnection {
+    return new RawConnection(side.server.port, this.#accepted.get(side) ?? new Accepted(side));
+  }
+
+  /** Fails where anything differs; returns what is the same. */
+  async compare(what: string, steps: Steps, options: CompareOptions = {}): Promise<Outcome> {
+    const { isLeft = false, mayAnswer = 0 } = options;
+    const isRace = mayAnswer > 0;
+    const agent = this.#agent(what, isLeft);
+    const make = new Maker(isRace ? agent.replace("equality", "race") : agent);
+    const connections = this.pair.sides.map((side) => this.open(side));
+    const seen: Seen[][] = [[], []];
+    let isEnded = false;
+    try {
+      for (const step of [...steps(make), "settle" as const]) {
+        if (step === "settle")
+          for (const [i, each] of (await settle(connections, options)).entries()) seen[i]?.push(each);
+        else isEnded ||= await act(connections, step);
+      }
+      const afterEnd = isEnded ? [] : await this.#end(connections);
+      const [lean, stock] = await Promise.all(
+        this.pair.sides.map(async (side, i) => ({
+          seen: seen[i] ?? [],
+          afterEnd: afterEnd[i],
+          sightings: isRace ? [] : await sightingsOf(side, make.agent),
+        })),
+      );
+      if (isRace && lean?.seen.every((each, i) => isSame(each, stock?.seen[i], mayAnswer)))
+        return stock as Outcome;
+      assert.deepEqual(lean, stock, `the lean path differs from stock: ${what}`);
+      return lean as Outcome;
+    } finally {
+      for (const { socket } of connections) socket.destroy();
+    }
+  }
+
+  /** Compares all of a table, many at a time; fails with the first that differs, and names the others. */
+  async compareAll(group: string, table: Table, options: CompareOptions = {}): Promise<void> {
+    const failures: Error[] = [];
+    await inParallel(
+      Object.entries(table),
+      async ([name, [expected, steps, mayAnswer = options.mayAnswer ?? 0]]) => {
+        try {
+          const began = performance.now();
+          const outcome = await this.compare(`${group}: ${name}`, steps, { ...options, mayAnswer });
+          if (process.env.SHOW_OUTCOMES !== undefined) show(group, name, outcome, performance.now() - began);
+          if (expected !== undefined) assert.equal(told(outcome), expected, `${group}: ${name}`);
+        } catch (error) {
+          failures.push(error as Error);
+        }
+      },
+    );
+    const [first, ...others] = failures;
+    if (first === undefined) return;
+    first.message += others.map(({ message }) => `\nand also: ${message.split("\n", 1)[0]}`).join("");
+    throw first;
+  }
+
+  #agent(what: string, isLeft: boolean): string {
+    const { headers } = this.pair.marked({ version: "1.1", method: "", path: "", headers: [] }, what, isLeft);
+    return headers[0]?.[1] ?? "";
+  }
+
+  async #end(connections: readonly RawConnection[]): Promise<(Seen | undefined)[]> {
+    if (connections.every(({ closed }) => closed)) return [];
+    for (const { socket } of connections) socket.end();
+    return settle(connections, { isLast: true });
+  }
+}
+
+/** Returns whether it was the client's last. */
+async function act(connections: readonly RawConnection[], step: Exclude<Step, "settle">): Promise<boolean> {
+  await Promise.all(
+    connections.map(async (connection) => {
+      if (step === "end") connection.socket.end();
+      else if (step === "reset") connection.socket.resetAndDestroy();
+      else await connection.write(step);
+    }),
+  );
+  return typeof step === "string";
+}
+
+/**
+ * Waits until nothing has happened on either connection for a while, and as long as what has come differs. The
+ * servers are in this process: on a busy machine the while is longer.
+ */
+async function settle(
+  connections: readonly RawConnection[],
+  { mayAnswer = 0, isLast = false }: CompareOptions & { readonly isLast?: boolean },
+): Promise<Seen[]> {
+  let before = "";
+  let quiet = 0;
+  for (let tick = 0; tick < mostTicks; tick++) {
+    await sleep(tickMs);
+    const now = connections.map(({ activity }) => activity).join(";");
+    quiet = now === before ? quiet + 1 : 0;
+    before = now;
+    if (quiet < quietTicks) continue;
+    const all = connections.map(look);
+    if (isLast && !all.every(({ isClosed }) => isClosed)) continue;
+    if (isSame(all[0], all[1], mayAnswer)) return all;
+  }
+  return connections.map(look);
+}
+
+function isSame(one: Seen | undefined, other: Seen | undefined, mayAnswer: number): boolean {
+  if (isDeepStrictEqual(one, other)) return true;
+  if (mayAnswer === 0 || !one?.isClosed || !other?.isClosed) return false;
+  const [shorter, longer] =
+    one.came.length < other.came.length ? [one.came, other.came] : [other.came, one.came];
+  const missing = longer.length - shorter.length;
+  if (longer.length > mayAnswer + 1 || missing === 0) return false;
+  const before = shorter.length - 1;
+  return isDeepStrictEqual(shorter, [...longer.slice(0, before), longer.at(-1)]);
+}
+
+function look(connection: RawConnection): Seen {
+  return { came: read(connection.received, connection.closed), isClosed: connection.closed };
+}
+
+/** Calls of one connection may run at once: in the order of what is to be seen of them. */
+async function sightingsOf(side: Side, agent: string): Promise<unknown[]> {
+  const own = side.sightings.filter((sighting) => agentOf(sighting) === agent);
+  const all = await Promise.all(own.map(afterwards));
+  return all.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
+}
+
+function agentOf({ context }: Sighting): string | null {
+  return context === undefined ? null : context.requestHeader.get("user-agent");
+}
+
+/** For whoever writes a table: SHOW_OUTCOMES=1. */
+function show(group: string, name: string, outcome: Outcome, ms: number): void {
+  const { afterEnd } = outcome;
+  const isOpen = afterEnd?.isClosed === false ? "open after all" : "";
+  process.stdout.write(`OUTCOME\t${[group, name, told(outcome), Math.round(ms), isOpen].join("\t")}\n`);
+}
+
+/** What came of it in short. */
+export function told({ seen }: Outcome): string {
+  const last = seen.at(-1);
+  const statuses = last?.came.map(({ status, end }) =>
+    end === "whole" || end === "none" ? status : `${status}(${end})`,
+  );
+  return [...(statuses ?? []), ...(last?.isClosed ? ["closed"] : [])].join(" ");
+}
+
+async function inParallel<T>(items: readonly T[], run: (item: T) => Promise<void>): Promise<void> {
+  const left = [...items];
+  const work = async () => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) await run(next);
+  };
+  await Promise.all(Array.from({ length: atOnce }, work));
+}
+
+export async function startTwins(config: Partial<Config> = {}): Promise<Twins> {
+  const twins = new Twins(await startPair(config));
+  // What is looked up for the first time takes longer than what is known.
+  await twins.compare("warm", (make) => [
+    make.post(),
+    make.post({ fields: [`X-Api-Key: ${twins.pair.tokens.user}`] }),
+  ]);
+  return twins;
+}
