@@ -228,10 +228,8 @@ class OnePortServer extends Server {
           this.#passedOn.set(connection.socket, onRequest);
           connection.handOver();
         }),
-      // As node:http does with those that it reads itself.
-      onLate: (socket) => {
-        if (!this.emit("clientError", requestTimeout(), socket)) socket.destroy();
-      },
+      onLate: (socket) => this.#refuse(socket, "ERR_HTTP_REQUEST_TIMEOUT"),
+      onCut: (socket) => this.#refuse(socket, "HPE_INVALID_EOF_STATE"),
       handOver: (socket, unread) => {
         socket.pause();
         socket.unshift(unread);
@@ -239,6 +237,12 @@ class OnePortServer extends Server {
         socket.resume();
       },
     });
+  }
+
+  /** As node:http does with the connections that it reads itself. */
+  #refuse(socket: Socket, code: string): void {
+    const error = Object.assign(new Error("no request has come"), { code });
+    if (!this.emit("clientError", error, socket)) socket.destroy();
   }
 
   #startNodeHttp1(socket: Socket): void {
@@ -296,11 +300,6 @@ class OnePortServer extends Server {
     const timer = setTimeout(end, this.#options.lingerMs ?? LINGER_MS);
     socket.once("close", () => clearTimeout(timer));
   }
-}
-
-/** What node:http tells of a client that has not asked in time. */
-function requestTimeout(): Error {
-  return Object.assign(new Error("Request timeout"), { code: "ERR_HTTP_REQUEST_TIMEOUT" });
 }
 
 function ignore(): void {}

@@ -1,5 +1,5 @@
 /**
- * HTTP/1.1 for requests of the most usual form that have come whole: those of nearly all
+ * HTTP/1.1 for requests of the most usual form that come in one go: those of nearly all
  * RPCs. As soon as anything else comes, the connection is node:http's for the rest of its
  * life, with all that was not answered yet.
  *
@@ -39,11 +39,22 @@ export interface Http1Options {
   handOver: (connection: Http1Connection, unread: Buffer) => void;
   /** Told when a connection has nothing to do any more. */
   onIdle: (connection: Http1Connection) => void;
+  /** Told when a client has ended its side in the middle of a request. */
+  onCut: (connection: Http1Connection) => void;
+}
+
+interface KnownHead {
+  readonly head: Http1Head;
+  /** Where it ends. */
+  readonly end: number;
+  readonly bytes: Buffer;
 }
 
 /** Read ahead while a request runs; a client that sends more waits. */
 const mostAheadBytes = 64 * 1024;
 const mostAheadChunks = 16;
+/** Milliseconds for the rest of a request: some clients send its head and its body one after the other. */
+const restMs = 5;
 /** Begun one after the other, before other connections have their turn. */
 const requestsPerTurn = 16;
 /** Heads that are longer are not remembered: a connection that rests would hold them. */
@@ -61,7 +72,7 @@ export class Http1Connection implements Timed {
   isLast = false;
   readonly #options: Http1Options;
   readonly #onData = (chunk: Buffer) => this.#read(chunk);
-  readonly #onEnd = () => this.socket.end();
+  readonly #onEnd = () => this.#end();
   readonly #onClose = () => this.#close();
   readonly #onWritten = (error?: Error | null) => {
     if (!error) this.#answered();
@@ -70,10 +81,12 @@ export class Http1Connection implements Timed {
   #ahead: Buffer[] = [];
   #aheadBytes = 0;
   /** The head of the last request. */
-  #known: { readonly bytes: Buffer; readonly head: Http1Head } | undefined;
+  #known: KnownHead | undefined;
   /** The request that runs, as it came. */
   #running: Buffer | undefined;
   #handler: Http1Handler | undefined;
+  /** Runs while the rest of a request is waited for. */
+  #late: NodeJS.Timeout | undefined;
   #begunInTurn = 0;
   #isPaused = false;
   #saysClose = false;
@@ -121,7 +134,7 @@ export class Http1Connection implements Timed {
 
   /** Lets node:http read the request, and all that follows. */
   handOver(): void {
-    if (this.canHandOver && this.#running !== undefined) this.#leave(this.#running);
+    if (this.canHandOver) this.#leave();
   }
 
   #read(chunk: Buffer): void {
@@ -144,13 +157,20 @@ export class Http1Connection implements Timed {
     // Its client will hear no more: it has ended its side, to which this one answers in kind.
     if (!this.socket.writable) return;
     const bytes = this.#ahead.length === 1 ? first : Buffer.concat(this.#ahead, this.#aheadBytes);
-    const { head, end } = this.#headOf(bytes);
-    const length = end + (head?.bodyBytes ?? 0);
-    if (head === undefined || bytes.length < length) {
-      this.#ahead = [];
-      this.#leave(bytes);
-      return;
+    const found = this.#find(bytes);
+    if (found === "incomplete") {
+      this.#ahead = [bytes];
+      this.#late ??= setTimeout(() => this.#leave(), restMs);
+    } else {
+      clearTimeout(this.#late);
+      this.#late = undefined;
+      if (found === "odd") this.#leave();
+      else this.#begin(bytes, found);
     }
+  }
+
+  #begin(bytes: Buffer, { head, end }: KnownHead): void {
+    const length = end + head.bodyBytes;
     this.#aheadBytes = bytes.length - length;
     this.#ahead = this.#aheadBytes === 0 ? [] : [bytes.subarray(length)];
     this.#running = this.#aheadBytes === 0 ? bytes : bytes.subarray(0, length);
@@ -160,22 +180,27 @@ export class Http1Connection implements Timed {
     else if (!this.#isGone) this.#handler = handler;
   }
 
-  /** The head that the bytes begin with; undefined: it has not come whole, or is odd. */
-  #headOf(bytes: Buffer): { head: Http1Head | undefined; end: number } {
+  /** The head that the bytes begin with, where the request has come whole. */
+  #find(bytes: Buffer): KnownHead | "odd" | "incomplete" {
     const known = this.#known;
-    if (known !== undefined) {
-      const end = known.bytes.length;
-      if (bytes.length >= end && bytes.compare(known.bytes, 0, end, 0, end) === 0)
-        return { head: known.head, end };
-    }
+    const isKnown =
+      known !== undefined &&
+      bytes.length >= known.end &&
+      bytes.compare(known.bytes, 0, known.end, 0, known.end) === 0;
+    const found = isKnown ? known : this.#readHead(bytes);
+    if (typeof found === "string") return found;
+    return bytes.length < found.end + found.head.bodyBytes ? "incomplete" : found;
+  }
+
+  #readHead(bytes: Buffer): KnownHead | "odd" | "incomplete" {
     const end = headEnd(bytes);
-    if (end === 0 || end > this.#options.maxHeaderBytes) return { head: undefined, end };
+    if ((end || bytes.length) > this.#options.maxHeaderBytes) return "odd";
+    if (end === 0) return "incomplete";
     const head = readHead(bytes.subarray(0, end));
-    this.#known =
-      head === undefined || end > mostKnownBytes
-        ? undefined
-        : { bytes: Buffer.from(bytes.subarray(0, end)), head };
-    return { head, end };
+    if (head === undefined) return "odd";
+    const found = { head, end, bytes: bytes.subarray(0, end) };
+    this.#known = end > mostKnownBytes ? undefined : { ...found, bytes: Buffer.from(found.bytes) };
+    return found;
   }
 
   /** The answer has left. */
@@ -204,14 +229,23 @@ export class Http1Connection implements Timed {
   }
 
   /** Leaves the connection to node:http. */
-  #leave(unread: Buffer): void {
+  #leave(): void {
+    const unread = this.#running === undefined ? this.#ahead : [this.#running, ...this.#ahead];
     this.#isGone = true;
     this.socket.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose);
-    this.#options.handOver(this, this.#ahead.length === 0 ? unread : Buffer.concat([unread, ...this.#ahead]));
+    this.#options.handOver(this, Buffer.concat(unread));
+  }
+
+  #end(): void {
+    const isCut = this.#late !== undefined;
+    clearTimeout(this.#late);
+    if (isCut) this.#options.onCut(this);
+    else this.socket.end();
   }
 
   #close(): void {
     this.#isGone = true;
+    clearTimeout(this.#late);
     this.#options.fresh.remove(this);
     this.#options.resting.remove(this);
     this.#handler?.onClosed();

@@ -12,6 +12,8 @@ export interface Http1ConnectionsOptions extends Pick<Http1Options, "maxHeaderBy
   lingerMs: number;
   /** Told of a connection whose first byte has not come in time. */
   onLate: (socket: Socket) => void;
+  /** Told of a connection whose client has ended its side in the middle of a request. */
+  onCut: (socket: Socket) => void;
   /** Gives node:http a connection, with what was read of it and not answered. */
   handOver: (socket: Socket, unread: Buffer) => void;
 }
@@ -49,6 +51,7 @@ export function createHttp1Connections(options: Http1ConnectionsOptions): Http1C
     ),
     resting: createRunningList(restMs, ({ socket }: Http1Connection) => void socket.destroy()),
     take: options.take,
+    onCut: ({ socket }) => options.onCut(socket),
     handOver(connection, unread) {
       open.delete(connection);
       options.handOver(connection.socket, unread);

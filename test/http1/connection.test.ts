@@ -268,17 +268,54 @@ for (const [name, bytes] of Object.entries(odd)) {
   });
 }
 
-test("a request that comes in pieces is node:http's, wherever it is cut", async (t) => {
+test("a request whose rest comes late is node:http's, wherever it is cut", async (t) => {
   const { port, byNode } = await serve(t);
   const text = post("body");
   for (const at of [5, text.length - 20, text.length - 4, text.length - 1]) {
     byNode.length = 0;
     const client = open(t, port);
     client.socket.write(text.slice(0, at));
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, 50));
     client.socket.write(text.slice(at));
     await becomes(() => byNode, ["/s/M body"]);
   }
+});
+
+test("a head and its body, sent one after the other, are served here", async (t) => {
+  const { port, asked, byNode } = await serve(t);
+  const client = open(t, port);
+  const isInPieces = () => asked.length > 0 && byNode.length === 0;
+  // Where the machine is busy, the rest may come too late.
+  for (let tries = 0; !isInPieces() && tries < 100; tries++) {
+    byNode.length = asked.length = 0;
+    const again = open(t, port);
+    again.socket.write(post("body").slice(0, -4));
+    setImmediate(() => again.socket.write("body"));
+    await until(
+      () => asked.length + byNode.length,
+      (answered) => answered === 1,
+    );
+  }
+  assert.ok(isInPieces());
+  client.socket.write(post("a"));
+  await becomes(() => client.bodies, ["a"]);
+});
+
+test("who ends its side in the middle of a request is told that it was none", async (t) => {
+  const { port, listener, asked } = await serve(t);
+  const told: unknown[] = [];
+  listener.server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+    told.push(error.code);
+    socket.end("HTTP/1.1 400 Bad Request\r\n\r\n");
+  });
+  const client = open(t, port, true);
+  client.socket.end(post("body").slice(0, -1));
+  await until(
+    () => client.raw,
+    (raw) => raw.startsWith("HTTP/1.1 400"),
+  );
+  assert.deepEqual(told, ["HPE_INVALID_EOF_STATE"]);
+  assert.equal(asked.length, 0);
 });
 
 test("a request that was begun here goes to node:http from its first byte, with what it is told of it", async (t) => {
