@@ -44,13 +44,18 @@ export class RawConnection {
     }
   }
 
+  /** The server's end. */
+  get peer(): Socket | undefined {
+    return this.#accepted.of(this.socket);
+  }
+
   get received(): Buffer {
     return Buffer.concat(this.#received);
   }
 
   /** Grows with whatever happens on it. */
   get activity(): string {
-    const peer = this.#accepted.of(this.socket);
+    const { peer } = this;
     return [this.#bytes, this.closed, this.socket.bytesWritten, peer?.bytesRead, peer?.bytesWritten].join();
   }
 
@@ -64,7 +69,7 @@ export class RawConnection {
   async hasRead(): Promise<void> {
     let before = "";
     for (let still = 0; still < patience; still++) {
-      const peer = this.#accepted.of(this.socket);
+      const { peer } = this;
       if (this.closed || peer?.destroyed) return;
       // A server that has taken no connection yet is waited for.
       if (peer === undefined) still = 0;
