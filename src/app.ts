@@ -42,7 +42,7 @@ export async function createApp(
           nodeHttp: !config.leanUnary,
           ...(tls && { tls }),
           onConnectionError: (error) =>
-            fastify.log.error({ err: error }, "an HTTP/2 connection was ended by a fault"),
+            fastify.log.error({ err: error }, "a connection was ended by a fault"),
         },
         handler,
       );

@@ -34,6 +34,6 @@ export interface ListenerOptions {
   nodeHttp?: boolean;
   /** Told of failures to accept a connection (such as EMFILE). Default: they are dropped. */
   onAcceptError?: (error: Error) => void;
-  /** Told of faults of whoever serves a request, which have ended an HTTP/2 connection. Default: they are dropped. */
+  /** Told of faults of whoever serves a request, which have ended a connection. Default: they are dropped. */
   onConnectionError?: (error: unknown) => void;
 }

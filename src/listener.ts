@@ -228,6 +228,7 @@ class OnePortServer extends Server {
           this.#passedOn.set(connection.socket, onRequest);
           connection.handOver();
         }),
+      onError: (error) => options.onConnectionError?.(error),
       onLate: (socket) => this.#refuse(socket, "ERR_HTTP_REQUEST_TIMEOUT"),
       onCut: (socket) => this.#refuse(socket, "HPE_INVALID_EOF_STATE"),
       handOver: (socket, unread) => {
@@ -248,6 +249,8 @@ class OnePortServer extends Server {
   #startNodeHttp1(socket: Socket): void {
     this.#http1.set(socket, undefined);
     socket.once("close", () => this.#http1.delete(socket));
+    // One that was handed over while it was not yet asked for anything: nobody counts its time any more.
+    if (this.#draining) this.#endUnlessAsked(socket, undefined);
     this.#serveHttp1.call(this, socket);
   }
 

@@ -1,5 +1,6 @@
 /** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
 import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
+import { compactText } from "../compact.ts";
 import { createCallId } from "./call-id.ts";
 import type { CallSpan } from "./call-span.ts";
 import type { MethodName } from "./method-name.ts";
@@ -129,7 +130,7 @@ function withoutInput(message: string): string {
 /** Cuts a text, by way of bytes: a slice alone would hold on to the whole of it. */
 function cut(text: string): string {
   if (text.length <= maxTextLength) return text;
-  return Buffer.from(text.slice(0, maxTextLength), "utf16le").toString("utf16le");
+  return compactText(text.slice(0, maxTextLength));
 }
 
 /** Records an RPC on a host that does not. Rejects with `unavailable` where it had to be counted and was not. */

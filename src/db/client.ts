@@ -1,7 +1,8 @@
 /** Connections to Postgres, and Drizzle over them. */
-import { makePgArray, parsePgArray } from "drizzle-orm/pg-core";
+import { makePgArray } from "drizzle-orm/pg-core";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import type postgres from "postgres";
+import { parse as parseArray } from "postgres-array";
 import { type DatabaseAddress, type DatabaseHost, hostsAt } from "./address.ts";
 import { createDialer, type Dialer, type Place } from "./dial.ts";
 import { surviveLostConnections } from "./lost-connection.ts";
@@ -42,10 +43,17 @@ const answerMs = 5_000;
  * connection; where that is lost meanwhile its question rejects in a place where nobody can catch it.
  */
 const arrays = Object.fromEntries(
-  [1005, 1007, 1009, 1016, 1041, 2951].map((oid) => [
-    oid,
-    { to: oid, from: [oid], serialize: serializeArray, parse: parsePgArray },
-  ]),
+  Object.entries({ 1005: Number, 1007: Number, 1009: String, 1016: String, 1041: String, 2951: String }).map(
+    ([oid, parseOne]: [string, (text: string) => unknown]) => [
+      oid,
+      {
+        to: Number(oid),
+        from: [Number(oid)],
+        serialize: serializeArray,
+        parse: (literal: string) => parseArray(literal, parseOne),
+      },
+    ],
+  ),
 );
 
 /** A text is the literal of an array already. */

@@ -41,6 +41,8 @@ export interface Http1Options {
   onIdle: (connection: Http1Connection) => void;
   /** Told when a client has ended its side in the middle of a request. */
   onCut: (connection: Http1Connection) => void;
+  /** Told of what is no client's fault, and ended the connection. */
+  onError: (error: unknown) => void;
 }
 
 interface KnownHead {
@@ -88,6 +90,8 @@ export class Http1Connection implements Timed {
   /** Runs while the rest of a request is waited for. */
   #late: NodeJS.Timeout | undefined;
   #begunInTurn = 0;
+  /** For its next turn. */
+  #waits = false;
   #isPaused = false;
   #saysClose = false;
   #isGone = false;
@@ -102,7 +106,7 @@ export class Http1Connection implements Timed {
 
   /** No request runs, and no answer is on its way. */
   get isIdle(): boolean {
-    return this.#running === undefined && this.#ahead.length === 0;
+    return !this.#isGone && this.#running === undefined && this.#ahead.length === 0;
   }
 
   // What the handler of the request that runs may ask for.
@@ -140,9 +144,10 @@ export class Http1Connection implements Timed {
   #read(chunk: Buffer): void {
     this.#ahead.push(chunk);
     this.#aheadBytes += chunk.length;
-    this.#begunInTurn = 0;
-    if (this.#running === undefined) this.#serve();
-    else if (this.#aheadBytes > mostAheadBytes || this.#ahead.length > mostAheadChunks) {
+    if (this.#running === undefined && !this.#waits) {
+      this.#begunInTurn = 0;
+      this.#serve();
+    } else if (this.#aheadBytes > mostAheadBytes || this.#ahead.length > mostAheadChunks) {
       this.#isPaused = true;
       this.socket.pause();
     }
@@ -175,9 +180,14 @@ export class Http1Connection implements Timed {
     this.#ahead = this.#aheadBytes === 0 ? [] : [bytes.subarray(length)];
     this.#running = this.#aheadBytes === 0 ? bytes : bytes.subarray(0, length);
     this.#begunInTurn++;
-    const handler = this.#options.take({ head, body: bytes.subarray(end, length) }, this);
-    if (handler === undefined) this.handOver();
-    else if (!this.#isGone) this.#handler = handler;
+    try {
+      const handler = this.#options.take({ head, body: bytes.subarray(end, length) }, this);
+      if (handler === undefined) this.handOver();
+      else if (!this.#isGone) this.#handler = handler;
+    } catch (error) {
+      this.#options.onError(error);
+      this.socket.destroy();
+    }
   }
 
   /** The head that the bytes begin with, where the request has come whole. */
@@ -214,7 +224,7 @@ export class Http1Connection implements Timed {
       this.socket.destroySoon();
       return;
     }
-    if (this.#isPaused) {
+    if (this.#isPaused && this.#aheadBytes <= mostAheadBytes) {
       this.#isPaused = false;
       this.socket.resume();
     }
@@ -223,8 +233,12 @@ export class Http1Connection implements Timed {
       this.#options.onIdle(this);
     } else if (this.#begunInTurn < requestsPerTurn) this.#serve();
     else {
-      this.#begunInTurn = 0;
-      setImmediate(() => this.#serve());
+      this.#waits = true;
+      setImmediate(() => {
+        this.#waits = false;
+        this.#begunInTurn = 0;
+        this.#serve();
+      });
     }
   }
 
@@ -233,6 +247,9 @@ export class Http1Connection implements Timed {
     const unread = this.#running === undefined ? this.#ahead : [this.#running, ...this.#ahead];
     this.#isGone = true;
     this.socket.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose);
+    // It stays as long as the socket does, but need not keep what was a request's.
+    this.#ahead = [];
+    this.#running = this.#handler = this.#known = undefined;
     this.#options.handOver(this, Buffer.concat(unread));
   }
 

@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { createRunningList } from "../running-list.ts";
 import { Http1Connection, type Http1Options } from "./connection.ts";
 
-export interface Http1ConnectionsOptions extends Pick<Http1Options, "maxHeaderBytes" | "take"> {
+export interface Http1ConnectionsOptions extends Pick<Http1Options, "maxHeaderBytes" | "take" | "onError"> {
   /** Milliseconds for the first byte to come; 0: no limit. */
   headersTimeoutMs: number;
   /** Milliseconds that a connection may rest between two requests, as its client is told; 0: no limit. */
@@ -51,6 +51,7 @@ export function createHttp1Connections(options: Http1ConnectionsOptions): Http1C
     ),
     resting: createRunningList(restMs, ({ socket }: Http1Connection) => void socket.destroy()),
     take: options.take,
+    onError: options.onError,
     onCut: ({ socket }) => options.onCut(socket),
     handOver(connection, unread) {
       open.delete(connection);

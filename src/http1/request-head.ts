@@ -27,9 +27,18 @@ const mostBodyBytes = 64 * 1024;
 // RFC 9112, sections 3 and 5, and of what they allow only what has one meaning to everybody: no
 // folded lines, no bare line feeds, no space before a colon, no control characters.
 const requestLine = /(POST|GET) (\/[!-~]*) HTTP\/1\.1\r\n/y;
-const field = /([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)\r\n/y;
+// Padding is not parted off here: two that may both match it go through it by its square.
+const field = /([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)\r\n/y;
 /** What says where a message ends, or that it is more than a message: any of it is rare, and where attacks live. */
-const odd = new Set(["transfer-encoding", "upgrade", "expect", "trailer", "http2-settings", "set-cookie"]);
+const odd = new Set([
+  "transfer-encoding",
+  "upgrade",
+  "expect",
+  "trailer",
+  "http2-settings",
+  "proxy-connection",
+  "set-cookie",
+]);
 
 /** Where a head ends that begins with the bytes: behind its empty line; 0: not within them. */
 export function headEnd(bytes: Buffer): number {
@@ -53,7 +62,8 @@ export function readHead(bytes: Buffer): Http1Head | undefined {
     const name = rawName.toLowerCase();
     // Of two, node:http joins some and drops others. A name that every object has is no usual one.
     if (headers[name] !== undefined || odd.has(name)) return undefined;
-    const value = withoutPadding(padded);
+    const from = at + rawName.length + 1;
+    const value = readValue(bytes, from, from + padded.length);
     headers[name] = value;
     rawHeaders.push(rawName, value);
   }
@@ -74,13 +84,17 @@ function bodyBytesOf(contentLength: string | undefined): number | undefined {
   return bytes > mostBodyBytes ? undefined : bytes;
 }
 
-/** Spaces and tabs alone: `trim` would take a no-break space too. */
-function withoutPadding(value: string): string {
-  let end = value.length;
-  while (end > 0 && isPadding(value.charCodeAt(end - 1))) end--;
-  return end === value.length ? value : value.slice(0, end);
+/**
+ * A value without its padding, which is of spaces and tabs alone. Taken from the bytes: a part of
+ * the head's text would keep all of it, and a call that waits for its row to be written keeps some.
+ */
+function readValue(bytes: Buffer, from: number, to: number): string {
+  let [begin, end] = [from, to];
+  while (begin < end && isPadding(bytes[begin])) begin++;
+  while (end > begin && isPadding(bytes[end - 1])) end--;
+  return bytes.toString("latin1", begin, end);
 }
 
-function isPadding(code: number): boolean {
+function isPadding(code: number | undefined): boolean {
   return code === 0x20 || code === 0x09;
 }

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { isIP } from "node:net";
 import proxyAddr from "@fastify/proxy-addr";
 import { withoutPort } from "../auth/address-range.ts";
+import { compactText } from "../compact.ts";
 
 /** What a request of Node, Fastify or Express says of its sender. */
 export interface PeerRequest {
@@ -42,7 +43,7 @@ export function createPeerAddress(trustedProxies: readonly string[]): PeerAddres
       connection: { remoteAddress: socketAddress },
     };
     const said = plain(proxyAddr(request as Parameters<typeof proxyAddr>[0], trust));
-    return isIP(said) === 0 ? own : said;
+    return isIP(said) === 0 ? own : compactText(said);
   };
 }
 

@@ -43,3 +43,29 @@ for (const host of ["127.0.0.1", "[::1]"]) {
     assert.equal(await nameOf(`postgres://latchkey@${host}:${port}/${name}`), name);
   });
 }
+
+test("arrays are read as they were written, whatever is in them", async () => {
+  const client = connect({ url: await createTestDatabase() }, options);
+  const db = database(client);
+  const texts = ["", "a", "a,b", 'a"b', "a\\b", "\\", "\\\\", "{}", "NULL", " a ", "\n", "ä", "a}", "'"];
+  try {
+    for (const [type, values] of [
+      ["text", texts],
+      ["text", []],
+      ["text", ["a", null]],
+      ["integer", [1, -2, null]],
+      ["smallint", [1]],
+      ["bigint", ["9007199254740993"]],
+      ["uuid", ["0199c1f4-0000-7000-8000-000000000000"]],
+      ["inet", ["203.0.113.7", "2001:db8::1"]],
+    ] as const) {
+      const [row] = await db.execute(sql`
+        SELECT ${sql.param(values)}::${sql.raw(type)}[] AS values,
+          to_json(${sql.param(values)}::${sql.raw(type)}[]) AS seen_by_postgres`);
+      assert.deepEqual(row?.values, values);
+      if (type !== "bigint") assert.deepEqual(row?.seen_by_postgres, values);
+    }
+  } finally {
+    await client.end({ timeout: 1 });
+  }
+});

@@ -195,6 +195,21 @@ test("of a client that sends on while its request runs, little is read; all of i
   assert.ok(asked.slice(1).every(({ request }) => request.body.length === 60_000));
 });
 
+test("of a client whose many requests wait for their turn, little is read ahead", async (t) => {
+  let begunBytes = 0;
+  let most = 0;
+  const text = post("x".repeat(2000));
+  const { port } = await serve(t, (one) => {
+    most = Math.max(most, one.connection.socket.bytesRead - begunBytes);
+    begunBytes += text.length;
+    one.answer("");
+  });
+  const client = open(t, port);
+  client.socket.write(text.repeat(5000));
+  await becomes(() => client.raw.match(/content-length: 0/g)?.length, 5000);
+  assert.ok(most < 300_000, `${most} bytes were read ahead`);
+});
+
 test("a head that repeats itself is read once, one that differs by a byte is read anew", async (t) => {
   const { port, asked } = await serve(t);
   const client = open(t, port);
@@ -406,4 +421,26 @@ test("a listener that closes ends what rests, and answers what runs for the last
   await becomes(() => runs.hasEnded, true);
   assert.match(runs.raw, /Connection: close\r\n\r\nlast$/);
   assert.equal(asked.length, 2);
+});
+
+test("a listener that closes waits for what was handed over to node:http, but not for what is never asked", async (t) => {
+  const { port, listener, byNode } = await serve(t);
+  const [asks, half, holds] = [open(t, port), open(t, port), open(t, port)];
+  for (const { socket } of [asks, half]) socket.write(post("first"));
+  await becomes(() => [asks.bodies, half.bodies], [["first"], ["first"]]);
+  holds.socket.write(post("late").slice(0, -1));
+  const closed = listener.close();
+  asks.socket.write("POST /s/M HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+  half.socket.write("POST /s/M HTTP/1.1\r\nho");
+  // Longer than a connection has to ask.
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  await becomes(() => half.hasEnded, true);
+  asks.socket.write("4\r\nlate\r\n0\r\n\r\n");
+  await until(
+    () => asks.raw,
+    (raw) => raw.includes("node:late"),
+  );
+  holds.socket.destroy();
+  await closed;
+  assert.deepEqual(byNode, ["/s/M late"]);
 });

@@ -42,6 +42,7 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   readonly #place: Place;
   #call: Call | undefined;
   #phase = deciding;
+  #isRecorded = false;
   #timer: NodeJS.Timeout | undefined;
   /** What came over it while it could not be answered yet. */
   #overdue: ConnectError | undefined;
@@ -301,6 +302,7 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   #record(error: ConnectError | undefined, responseBytes: number): undefined | Promise<void> {
     const call = this.#call;
     if (call === undefined) return undefined;
+    this.#isRecorded = true;
     return this.shared.recorder.record(
       endCall(call, {
         code: error?.code ?? 0,
@@ -315,9 +317,9 @@ export abstract class LeanRpc extends TouchedRpc implements Timed {
   /** The connection or stream is closed: after the answer was taken, or instead. */
   protected closed(): void {
     if (this.#phase === ended) return;
-    const wasAnswered = this.#phase === answering;
     this.#leave();
-    if (wasAnswered) return;
+    // An answer may still be being compressed.
+    if (this.#isRecorded) return;
     const reset = this.resetReason();
     this.abortSignal(reset);
     const told = reset === undefined || reset.code === Code.Aborted ? gone : reset;
