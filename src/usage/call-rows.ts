@@ -32,6 +32,17 @@ const rowColumns = (clean: Clean): Column<Row>[] => [
     // Its own id unless the client gave another.
     literal: ({ call: { requestId, id } }) => (requestId === id ? undefined : quote(clean(requestId))),
   },
+  {
+    name: "peer_address",
+    type: "inet",
+    literal: ({ call: { peerAddress } }) => (peerAddress ? quote(peerAddress) : undefined),
+  },
+  {
+    name: "error_message",
+    type: "text",
+    literal: ({ call: { errorMessage } }) =>
+      errorMessage === undefined ? undefined : quote(clean(errorMessage)),
+  },
   // Hexadecimal digits, whoever named it.
   { name: "trace_id", type: "text", literal: ({ call }) => call.traceId },
 ];
@@ -61,7 +72,7 @@ const callers = {
   apiKeyId: { name: "api_key_id", type: "uuid", literal: ({ apiKeyId }: Subject) => apiKeyId ?? noKey },
 } as const;
 
-/** Of one call of each kind. */
+/** Of one call of each kind: of what has few values, or there would be as many kinds as calls. */
 const kindColumns = (clean: Clean): Column<EndedCall>[] => [
   { name: "service", type: "text", literal: ({ method }) => quote(method.service) },
   { name: "method", type: "text", literal: ({ method }) => quote(method.name) },
@@ -69,33 +80,13 @@ const kindColumns = (clean: Clean): Column<EndedCall>[] => [
   { name: "code", type: "smallint", literal: ({ code }) => code },
   { name: "denial_reason", type: "text", literal: ({ verdict }) => verdict?.denial },
   { name: "credential_kind", type: "text", literal: ({ verdict }) => verdict?.credentialKind ?? "none" },
-  {
-    name: "peer_address",
-    type: "inet",
-    literal: ({ peerAddress }) => (peerAddress ? quote(peerAddress) : undefined),
-  },
   { name: "user_agent", type: "text", literal: ({ userAgent }) => quote(clean(userAgent)) },
-  {
-    name: "error_message",
-    type: "text",
-    literal: ({ errorMessage }) => (errorMessage === undefined ? undefined : quote(clean(errorMessage))),
-  },
 ];
 
 /** What the columns of a kind are made of. */
 function traitsOf(call: EndedCall): unknown[] {
-  const { method, protocol, code, verdict, peerAddress, userAgent, errorMessage } = call;
-  return [
-    method.name,
-    method.service,
-    protocol,
-    code,
-    verdict?.denial,
-    verdict?.credentialKind,
-    peerAddress,
-    userAgent,
-    errorMessage,
-  ];
+  const { method, protocol, code, verdict, userAgent } = call;
+  return [method.name, method.service, protocol, code, verdict?.denial, verdict?.credentialKind, userAgent];
 }
 
 /** The statement that inserts calls `WHERE` a condition holds, returning their keys; and its values. */
