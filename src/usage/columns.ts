@@ -1,64 +1,55 @@
 /**
- * Calls as columns, each a literal of a Postgres array. Written here rather than by
- * postgres.js, which goes over each value with two regular expressions: that was half
- * of what recording a call cost.
+ * What a statement is given many of, sent as columns: each is a parameter, the literal
+ * of a Postgres array, like `{1,2,NULL}`. Written here rather than by postgres.js,
+ * which goes over each value with two regular expressions: that was half of what
+ * recording a call cost.
  */
-import type { EndedCall } from "../auth/call.ts";
+import { type SQL, sql } from "drizzle-orm";
 
-/** Names of columns; each is a literal like `{1,2,NULL}`. */
-export interface CallColumns {
-  readonly times: string;
-  readonly ids: string;
-  readonly services: string;
-  readonly methods: string;
-  readonly protocols: string;
-  readonly codes: string;
-  readonly denials: string;
-  readonly users: string;
-  readonly keys: string;
-  readonly kinds: string;
-  readonly durations: string;
-  readonly requestBytes: string;
-  readonly responseBytes: string;
-  readonly peers: string;
-  readonly userAgents: string;
-  readonly requestIds: string;
-  readonly errors: string;
-  readonly traces: string;
+export interface Column<Thing> {
+  /** What the statement calls it. */
+  readonly name: string;
+  readonly type: "bigint" | "inet" | "int" | "smallint" | "text" | "uuid";
+  /** Its value as it stands in the literal of an array: see {@link quote}. Undefined: NULL. */
+  readonly literal: (thing: Thing) => string | number | bigint | undefined;
 }
 
-/** `clean` takes out of a text from a caller what must not be stored. */
-export function columnsOf(calls: readonly EndedCall[], clean: (text: string) => string): CallColumns {
-  const own = memo(quote);
-  const said = memo((text) => quote(clean(text)));
-  const column = (literal: (call: EndedCall) => string | number | bigint) => arrayOf(calls.map(literal));
-  return {
-    times: column((call) => call.startedAtMs),
-    ids: column((call) => call.id),
-    services: column((call) => own(call.method.service)),
-    methods: column((call) => own(call.method.name)),
-    protocols: column((call) => own(call.protocol)),
-    codes: column((call) => call.code),
-    denials: column((call) => call.verdict?.denial ?? "NULL"),
-    users: column((call) => call.verdict?.subject?.userId ?? "NULL"),
-    keys: column((call) => call.verdict?.subject?.apiKeyId ?? "NULL"),
-    kinds: column((call) => call.verdict?.credentialKind ?? "none"),
-    durations: column((call) => call.durationUs),
-    requestBytes: column((call) => call.requestBytes ?? "NULL"),
-    responseBytes: column((call) => call.responseBytes ?? "NULL"),
-    peers: column((call) => (call.peerAddress ? own(call.peerAddress) : "NULL")),
-    userAgents: column((call) => said(call.userAgent)),
-    // The server's own unless the client gave one: a UUID needs no quotes.
-    requestIds: column(({ requestId, id }) => (requestId === id ? id : quote(clean(requestId)))),
-    errors: column(({ errorMessage }) => (errorMessage === undefined ? "NULL" : said(errorMessage))),
-    // Hexadecimal digits, whoever named it.
-    traces: column(({ traceId }) => traceId ?? "NULL"),
-  };
+/** Values of placeholders. */
+export type Values = Record<string, string>;
+
+/** The parameter of a column, an array. `of` tells it from those of other columns of that name. */
+export function array<Thing>(of: string, { name, type }: Column<Thing>): SQL {
+  return sql`${sql.placeholder(`${of} ${name}`)}::${sql.raw(type)}[]`;
 }
 
-/** The literal of an array. Its braces are joined with the rest: added afterwards, they would have all of it copied. */
-function arrayOf(values: (string | number | bigint)[]): string {
-  if (values.length === 0) return "{}";
+/** Columns as rows, for FROM: `unnest(…) AS <of> (<names>)`, where they are numbered as `numbered`. */
+export function unnest<Thing>(of: string, columns: readonly Column<Thing>[], numbered?: string): SQL {
+  const arrays = columns.map((column) => array(of, column));
+  const names = columns.map(({ name }) => name);
+  if (numbered !== undefined) names.push(numbered);
+  return sql`unnest(${sql.join(arrays, sql`, `)}) ${sql.raw(numbered === undefined ? "" : "WITH ORDINALITY")}
+    AS ${sql.raw(`${of} (${names.join(", ")})`)}`;
+}
+
+/** The values of columns. */
+export function valuesOf<Thing>(
+  of: string,
+  columns: readonly Column<Thing>[],
+  things: readonly Thing[],
+): Values {
+  return Object.fromEntries(
+    columns.map(({ name, literal }) => [`${of} ${name}`, arrayOf(things.map(literal))]),
+  );
+}
+
+/**
+ * The literal of an array. Its braces are joined with the rest: added afterwards, they
+ * would have all of it copied. One of NULLs alone is empty, which reads the same: of
+ * an array, what is past its end is NULL.
+ */
+function arrayOf(values: (string | number | bigint | undefined)[]): string {
+  if (values.every((value) => value === undefined)) return "{}";
+  for (let n = 0; n < values.length; n++) values[n] ??= "NULL";
   values[0] = `{${values[0]}`;
   values[values.length - 1] = `${values.at(-1)}}`;
   return values.join(",");
@@ -69,15 +60,7 @@ export function quote(text: string): string {
   return `"${/["\\]/.test(text) ? text.replace(/["\\]/g, "\\$&") : text}"`;
 }
 
-/** Remembers: the calls of a batch share most of their texts. */
-function memo(of: (text: string) => string): (text: string) => string {
-  const known = new Map<string, string>();
-  return (text) => {
-    let found = known.get(text);
-    if (found === undefined) {
-      found = of(text);
-      known.set(text, found);
-    }
-    return found;
-  };
+/** A number of milliseconds since the epoch as an instant. By way of float8: dividing a numeric takes longer than all else that a row's time needs. */
+export function instantOf(ms: SQL): SQL {
+  return sql`to_timestamp(${ms} / 1000::float8)`;
 }

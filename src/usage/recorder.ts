@@ -19,7 +19,7 @@ export interface RecorderOptions {
   records?: (method: MethodName) => boolean;
   /** Milliseconds; default 100. Half of it gathers, half is left for the commit. */
   intervalMs?: number;
-  /** Rows in one batch at most; default 2,000. */
+  /** Rows in one batch at most; default 4,000, which take Postgres about as long as `intervalMs` leaves for the commit. */
   maxBatchRows?: number;
   /** Rows kept while the database is down, then the oldest are dropped, though still counted; default 100,000. */
   maxPendingRows?: number;
@@ -56,7 +56,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
   const strict = options.durability === "strict";
   const records = options.records ?? (() => true);
   const gatherMs = (options.intervalMs ?? 100) / 2;
-  const maxBatchRows = options.maxBatchRows ?? 2000;
+  const maxBatchRows = options.maxBatchRows ?? 4000;
   const maxPendingRows = options.maxPendingRows ?? 100_000;
 
   const pending: Pending[] = [];

@@ -138,6 +138,66 @@ test("what a caller sends cannot break a batch, nor put a token into a row", asy
   assert.equal(row?.peer_address, "2001:db8::1");
 });
 
+test("each row says all of its own call, whatever others of its batch share with it", async () => {
+  const [key, other] = [await createKey(), await createKey()];
+  const one = callOf(key, { userAgent: "a b", errorMessage: "c" }, 7n);
+  const verdict = {
+    denial: undefined,
+    principal: undefined,
+    subject: undefined,
+    credentialKind: "none",
+  } as const;
+  const calls = [
+    one,
+    callOf(key, { userAgent: "a", errorMessage: "b c", durationUs: 5 }, 7n),
+    callOf(other, { requestId: "given", traceId: "0af7651916cd43dd8448eb211c80319c" }, 8n),
+    callOf(key, {
+      verdict: { ...verdict, credentialKind: "session", subject: { userId: 7n, apiKeyId: undefined } },
+    }),
+    callOf(key, {
+      verdict: { ...verdict, denial: "MISSING" },
+      code: Code.Unauthenticated,
+      protocol: "connect",
+    }),
+    callOf(key, { verdict: undefined, requestBytes: undefined, peerAddress: "2001:db8::1" }),
+    callOf(
+      key,
+      { responseBytes: undefined, requestBytes: 0, peerAddress: "192.0.2.1", userAgent: "a b" },
+      7n,
+    ),
+    { ...one, id: callOf(key).id, method: { service: "other.Service", name: "GetUser" } },
+  ];
+  await openWriter()(batchOf(1, calls));
+  for (const call of calls) {
+    const [row] = await sql`SELECT time, service, method, protocol, code, denial_reason, user_id, api_key_id,
+      credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
+      error_message, trace_id FROM request_logs WHERE id = ${call.id}`;
+    const subject = call.verdict?.subject;
+    assert.deepEqual(
+      { ...row },
+      {
+        time: new Date(call.startedAtMs),
+        service: call.method.service,
+        method: call.method.name,
+        protocol: call.protocol,
+        code: call.code,
+        denial_reason: call.verdict?.denial ?? null,
+        user_id: subject?.userId.toString() ?? null,
+        api_key_id: subject?.apiKeyId ?? null,
+        credential_kind: call.verdict?.credentialKind ?? "none",
+        duration_us: String(call.durationUs),
+        request_bytes: call.requestBytes?.toString() ?? null,
+        response_bytes: call.responseBytes?.toString() ?? null,
+        peer_address: call.peerAddress ?? null,
+        user_agent: call.userAgent,
+        request_id: call.requestId,
+        error_message: call.errorMessage ?? null,
+        trace_id: call.traceId ?? null,
+      },
+    );
+  }
+});
+
 test("calls of a key that is gone are logged, and stop nothing", async () => {
   const write = openWriter();
   const gone = uuidv7();
