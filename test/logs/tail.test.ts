@@ -158,7 +158,10 @@ test("batches leave their keys only while somebody tails, and a tail is logged w
   assert.ok((await one.sql`SELECT 1 FROM request_log_tail`).length > 0);
   await seen.stop();
   await until(leases, (count) => count === 0);
-  assert.equal((await one.sql`SELECT 1 FROM request_log_tail`).length, 0);
+  await until(
+    async () => (await one.sql`SELECT 1 FROM request_log_tail`).length,
+    (count) => count === 0,
+  );
   const [row] = await until(
     async () => await one.sql`SELECT method, code FROM request_logs WHERE request_id = 'a-tail-that-ends'`,
     (rows) => rows.length === 1,
