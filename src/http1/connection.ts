@@ -11,10 +11,10 @@ import type { Socket } from "node:net";
 import type { RunningList, Timed } from "../running-list.ts";
 import { type Http1Head, headEnd, readHead } from "./request-head.ts";
 
-/** A request that has come whole. */
 export interface Http1Request {
   readonly head: Http1Head;
-  readonly body: Buffer;
+  /** Undefined: the client has ended its side before all of it had come. */
+  readonly body: Buffer | undefined;
 }
 
 /** Who answers a request. */
@@ -175,13 +175,14 @@ export class Http1Connection implements Timed {
   }
 
   #begin(bytes: Buffer, { head, end }: KnownHead): void {
-    const length = end + head.bodyBytes;
+    const length = Math.min(bytes.length, end + head.bodyBytes);
+    const body = length < end + head.bodyBytes ? undefined : bytes.subarray(end, length);
     this.#aheadBytes = bytes.length - length;
     this.#ahead = this.#aheadBytes === 0 ? [] : [bytes.subarray(length)];
     this.#running = this.#aheadBytes === 0 ? bytes : bytes.subarray(0, length);
     this.#begunInTurn++;
     try {
-      const handler = this.#options.take({ head, body: bytes.subarray(end, length) }, this);
+      const handler = this.#options.take({ head, body }, this);
       if (handler === undefined) this.handOver();
       else if (!this.#isGone) this.#handler = handler;
     } catch (error) {
@@ -192,20 +193,20 @@ export class Http1Connection implements Timed {
 
   /** The head that the bytes begin with, where the request has come whole. */
   #find(bytes: Buffer): KnownHead | "odd" | "incomplete" {
-    const known = this.#known;
-    const isKnown =
-      known !== undefined &&
-      bytes.length >= known.end &&
-      bytes.compare(known.bytes, 0, known.end, 0, known.end) === 0;
-    const found = isKnown ? known : this.#readHead(bytes);
+    const found = this.#findHead(bytes);
     if (typeof found === "string") return found;
     return bytes.length < found.end + found.head.bodyBytes ? "incomplete" : found;
   }
 
-  #readHead(bytes: Buffer): KnownHead | "odd" | "incomplete" {
+  #findHead(bytes: Buffer): KnownHead | "odd" | "incomplete" {
+    const known = this.#known;
+    if (known !== undefined && bytes.length >= known.end) {
+      if (bytes.compare(known.bytes, 0, known.end, 0, known.end) === 0) return known;
+    }
     const end = headEnd(bytes);
     if ((end || bytes.length) > this.#options.maxHeaderBytes) return "odd";
-    if (end === 0) return "incomplete";
+    // Empty lines before it are node:http's to pass over.
+    if (end === 0) return isLetter(bytes[0]) ? "incomplete" : "odd";
     const head = readHead(bytes.subarray(0, end));
     if (head === undefined) return "odd";
     const found = { head, end, bytes: bytes.subarray(0, end) };
@@ -254,10 +255,17 @@ export class Http1Connection implements Timed {
   }
 
   #end(): void {
-    const isCut = this.#late !== undefined;
+    if (this.#late === undefined) {
+      this.socket.end();
+      return;
+    }
     clearTimeout(this.#late);
-    if (isCut) this.#options.onCut(this);
-    else this.socket.end();
+    // A call begins with its head, and is refused or given up without its body.
+    const [bytes] = this.#ahead;
+    const found = bytes === undefined ? "odd" : this.#findHead(bytes);
+    this.isLast = true;
+    if (bytes !== undefined && typeof found !== "string") this.#begin(bytes, found);
+    if (!this.#saysClose) this.#options.onCut(this);
   }
 
   #close(): void {
@@ -267,4 +275,8 @@ export class Http1Connection implements Timed {
     this.#options.resting.remove(this);
     this.#handler?.onClosed();
   }
+}
+
+function isLetter(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x41 && byte <= 0x5a;
 }

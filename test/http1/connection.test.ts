@@ -6,6 +6,7 @@ import net, { type AddressInfo, type Socket } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import tls from "node:tls";
+import { isDeepStrictEqual } from "node:util";
 import type { Http1Connection, Http1Request } from "../../src/http1/connection.ts";
 import { createListener, type Listener } from "../../src/listener.ts";
 import type { ListenerOptions } from "../../src/listener-options.ts";
@@ -33,7 +34,7 @@ interface Served {
 /** `onAsked` answers, or does not; by default with the request's body. "node": node:http is to have it. */
 async function serve(
   t: TestContext,
-  onAsked: (asked: Asked) => unknown = (asked) => asked.answer(asked.request.body.toString()),
+  onAsked: (asked: Asked) => unknown = (asked) => asked.answer(String(asked.request.body)),
   overrides: Partial<ListenerOptions> = {},
 ): Promise<Served> {
   const asked: Asked[] = [];
@@ -129,7 +130,7 @@ const post = (body: string, path = "/s/M", ...fields: string[]) =>
 
 /** Waits until a value is what it should be. */
 async function becomes<T>(value: () => T, expected: T): Promise<void> {
-  await until(value, (now) => JSON.stringify(now) === JSON.stringify(expected));
+  await until(value, (now) => isDeepStrictEqual(now, expected));
   assert.deepEqual(value(), expected);
 }
 
@@ -155,7 +156,7 @@ test("the next request begins when the one before is answered", async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 20));
   assert.equal(asked.length, 1);
   asked[0]?.answer("A");
-  await becomes(() => asked.map(({ request }) => request.body.toString()), ["a", "b"]);
+  await becomes(() => asked.map(({ request }) => String(request.body)), ["a", "b"]);
   asked[1]?.answer("B");
   await becomes(() => asked.length, 3);
   asked[2]?.answer("C");
@@ -172,7 +173,7 @@ test("a client with many requests does not keep others from their turn", async (
   many.socket.write(post("many").repeat(500));
   one.socket.write(post("one"));
   await becomes(() => [many.bodies.length, one.bodies.length], [501, 2]);
-  const at = asked.findIndex(({ request }) => request.body.toString() === "one");
+  const at = asked.findIndex(({ request }) => String(request.body) === "one");
   assert.ok(at < 100, `it was the ${at}th of 500`);
 });
 
@@ -192,7 +193,7 @@ test("of a client that sends on while its request runs, little is read; all of i
   assert.ok((own?.bytesRead ?? Infinity) < 300_000, `${own?.bytesRead} bytes were read`);
   asked[0]?.answer("first");
   await becomes(() => client.bodies.length, 201);
-  assert.ok(asked.slice(1).every(({ request }) => request.body.length === 60_000));
+  assert.ok(asked.slice(1).every(({ request }) => request.body?.length === 60_000));
 });
 
 test("of a client whose many requests wait for their turn, little is read ahead", async (t) => {
@@ -229,7 +230,7 @@ test("a head that repeats itself is read once, one that differs by a byte is rea
   assert.equal(heads[1], heads[0]);
   assert.equal(new Set(heads).size, 5);
   assert.deepEqual(
-    asked.map(({ request }) => [request.head.path, request.head.headers.x, request.body.toString()]),
+    asked.map(({ request }) => [request.head.path, request.head.headers.x, String(request.body)]),
     [
       ["/s/M", undefined, "aa"],
       ["/s/M", undefined, "bb"],
@@ -317,7 +318,7 @@ test("a head and its body, sent one after the other, are served here", async (t)
 });
 
 test("who ends its side in the middle of a request is told that it was none", async (t) => {
-  const { port, listener, asked } = await serve(t);
+  const { port, listener, asked } = await serve(t, () => {});
   const told: unknown[] = [];
   listener.server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
     told.push(error.code);
@@ -330,13 +331,14 @@ test("who ends its side in the middle of a request is told that it was none", as
     (raw) => raw.startsWith("HTTP/1.1 400"),
   );
   assert.deepEqual(told, ["HPE_INVALID_EOF_STATE"]);
-  assert.equal(asked.length, 0);
+  // It was begun with its head, and is given up.
+  await becomes(() => asked.map(({ request, closed }) => [request.body, closed]), [[undefined, 1]]);
 });
 
 test("a request that was begun here goes to node:http from its first byte, with what it is told of it", async (t) => {
   const { port, asked, byNode } = await serve(
     t,
-    (one) => one.request.body.toString() === "1" && one.answer("here"),
+    (one) => String(one.request.body) === "1" && one.answer("here"),
   );
   const client = open(t, port);
   client.socket.write(post("1") + post("2") + post("3"));
@@ -406,7 +408,7 @@ test("over TLS too; who says nothing after the handshake is told that its time i
 test("a listener that closes ends what rests, and answers what runs for the last time", async (t) => {
   const { port, asked, listener } = await serve(
     t,
-    (one) => one.request.body.toString() === "rest" && one.answer("ok"),
+    (one) => String(one.request.body) === "rest" && one.answer("ok"),
   );
   const [rests, runs] = [open(t, port), open(t, port)];
   rests.socket.write(post("rest"));
@@ -416,7 +418,7 @@ test("a listener that closes ends what rests, and answers what runs for the last
   await becomes(() => rests.hasEnded, true);
   assert.equal(runs.hasEnded, false);
   runs.socket.write(post("never begun"));
-  asked.find(({ request }) => request.body.toString() === "run")?.answer("last");
+  asked.find(({ request }) => String(request.body) === "run")?.answer("last");
   await closed;
   await becomes(() => runs.hasEnded, true);
   assert.match(runs.raw, /Connection: close\r\n\r\nlast$/);

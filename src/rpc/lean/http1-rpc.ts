@@ -34,6 +34,8 @@ export class Http1Rpc extends LeanRpc implements Http1Handler {
 
   protected readBody(): void {
     const { body } = this.#request;
+    // Without it, the connection is about to close.
+    if (body === undefined) return;
     if (body.length > 0) this.take(body);
     this.bodyEnded();
   }

@@ -82,7 +82,8 @@ export class Maker {
     const lines = [
       parts.line ?? `${method} ${path} ${version}`,
       ...(host === null ? [] : [`Host: ${host ?? "latchkey.test"}`]),
-      `User-Agent: ${this.agent}`,
+      // Of one length, so that a generated request is the same bytes whichever number it has.
+      `User-Agent: ${this.agent.padEnd(20)}`,
       ...(parts.fields ?? []),
     ];
     return latin1(lines.map((line) => line + eol).join("") + eol);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { frame } from "../equality/calls.ts";
-import { chunks, cutAt, json, Maker, type Parts, path } from "./bytes.ts";
+import { chunks, cutAt, json, Maker, path } from "./bytes.ts";
 import { inParallel, type Step, startTwins, type Twins } from "./twins.ts";
 
 /** HTTP1_SEED=random takes another, HTTP1_RUNS more of them; HTTP1_CASE=17 only that one. */
@@ -121,113 +121,63 @@ const odd = [
   ],
 ];
 
-interface Made {
-  readonly bytes: Buffer;
-  /** It may end the connection, or be taken for less or more than its bytes: what follows is not to be in its packet. */
-  readonly mayEnd: boolean;
-}
-
-function valid(random: Random, m: Maker): Made {
+function valid(random: Random, m: Maker, mayBeText = true): Buffer {
   const method = random.of(methods);
   const fields = random.some(harmless, 3);
   const text = random.of(texts);
-  const isRefusedByHead =
-    method === "Known" || /nonsense|connect-timeout-ms.*connect-timeout-ms/is.test(fields.join("\r\n"));
+  const isDenied = method === "Known" || fields.some((line) => line.includes("nonsense"));
   const kind = random.number(20);
-  if (kind === 0) return { bytes: m.head({ fields }), mayEnd: false };
-  if (kind === 1)
-    return {
-      bytes: m.head({ method: random.of(["HEAD", "OPTIONS"]), path: path(method), fields }),
-      mayEnd: false,
-    };
+  if (kind === 0) return m.head({ fields });
+  if (kind === 1) return m.head({ method: random.of(["HEAD", "OPTIONS"]), path: path(method), fields });
   // Of what is refused with its head, what has come of the chunks by then decides whether the connection is kept.
-  if (kind < 5 && !isRefusedByHead && method !== "None") {
-    const pieces = json(text).match(/.{1,40}/gsu) ?? [];
-    return { bytes: m.chunked({ path: path(method), fields }, chunks(...pieces)), mayEnd: false };
+  if (kind < 5 && !isDenied && method !== "None") {
+    return m.chunked({ path: path(method), fields }, chunks(...(json(text).match(/.{1,40}/gsu) ?? [])));
   }
-  if (kind < 9) return { bytes: m.get({ message: json(text), fields }), mayEnd: false };
+  if (kind < 9) return m.get({ message: json(text), fields });
+  const framed = frame(Buffer.from(json(text)));
   if (kind < 12) {
-    const bytes = frame(Buffer.from(json(text)));
-    const isText = random.chance(50);
-    const body = isText ? bytes.toString("base64") : bytes;
-    return {
-      bytes: m.post({
-        path: path(method),
-        type: `application/grpc-web${isText ? "-text" : ""}+json`,
-        fields,
-        body,
-      }),
-      mayEnd: false,
-    };
+    const isText = mayBeText && random.chance(50);
+    const type = `application/grpc-web${isText ? "-text" : ""}+json`;
+    return m.post({ path: path(method), type, fields, body: isText ? framed.toString("base64") : framed });
   }
-  if (kind === 12) {
-    const body = frame(Buffer.from(json(text)));
-    return {
-      bytes: m.post({ path: path("Down"), type: "application/connect+json", fields, body }),
-      mayEnd: false,
-    };
-  }
-  const parts: Parts = {
+  if (kind === 12)
+    return m.post({ path: path("Down"), type: "application/connect+json", fields, body: framed });
+  return m.post({
     path: path(method),
     fields,
     body: random.chance(85) ? json(text) : random.of(["", "{", "null", "[]"]),
-  };
-  return { bytes: m.post(parts), mayEnd: false };
+  });
 }
+
+const badLengths = ["+16", "16 ", "0x10", "-1", "016", "15", "17", "", "99999"];
+const badLines = [
+  ...["GET / HTTP/1.0", "POST /test.equality.Echo/Call HTTP/1.0", "post /test.equality.Echo/Call HTTP/1.1"],
+  ...["POST * HTTP/1.1", "POST  /test.equality.Echo/Call HTTP/1.1", "POST /test.equality.Echo/Call HTTP/2.0"],
+  ...["POST http://other.test/test.equality.Echo/Call HTTP/1.1", "POST /test.equality.Echo/Call#f HTTP/1.1"],
+  ...["garbage", "GET /healthz"],
+];
+const extras = ["", "\r\n", "\n", " ", "\0", "x", ":", "\t"];
 
 /** A request that one thing is wrong with, or may be. */
-function broken(random: Random, m: Maker): Made {
+function broken(random: Random, m: Maker): Buffer {
   const fields = [...random.some(harmless, 2), random.of(odd)];
-  switch (random.number(6)) {
-    case 0:
-      return { bytes: m.get({ fields }), mayEnd: true };
-    case 1:
-      return {
-        bytes: m.post({ length: random.of(["+16", "16 ", "0x10", "-1", "016", "15", "17", "", "99999"]) }),
-        mayEnd: true,
-      };
-    case 2: {
-      const line = random.of([
-        ...[
-          "GET / HTTP/1.0",
-          "POST /test.equality.Echo/Call HTTP/1.0",
-          "post /test.equality.Echo/Call HTTP/1.1",
-          "GET /healthz",
-        ],
-        ...[
-          "POST * HTTP/1.1",
-          "POST  /test.equality.Echo/Call HTTP/1.1",
-          "POST /test.equality.Echo/Call HTTP/2.0",
-          "garbage",
-        ],
-        ...[
-          "POST http://other.test/test.equality.Echo/Call HTTP/1.1",
-          "POST /test.equality.Echo/Call#f HTTP/1.1",
-        ],
-      ]);
-      return { bytes: m.post({ line }), mayEnd: true };
-    }
-    case 3: {
-      const bytes = Buffer.from(valid(random, m).bytes);
-      for (let i = random.number(3); i >= 0; i--) bytes[random.number(bytes.length)] = random.number(256);
-      return { bytes, mayEnd: true };
-    }
-    case 4: {
-      const { bytes } = valid(random, m);
-      const at = random.number(bytes.length);
-      const drop = random.chance(50) ? random.number(4) : 0;
-      const extra = Buffer.from(random.of(["", "\r\n", "\n", " ", "\0", "x", ":", "\t"]), "latin1");
-      return {
-        bytes: Buffer.concat([bytes.subarray(0, at), extra, bytes.subarray(at + drop)]),
-        mayEnd: true,
-      };
-    }
-    default:
-      return { bytes: m.post({ path: path(random.of(methods)), fields }), mayEnd: true };
+  const kind = random.number(6);
+  if (kind === 0) return m.get({ fields });
+  if (kind === 1) return m.post({ path: path(random.of(methods)), fields });
+  if (kind === 2) return m.post({ length: random.of(badLengths) });
+  if (kind === 3) return m.post({ line: random.of(badLines) });
+  // Text that is no base64 is refused as soon as it comes by Connect's handlers, when it is whole by the lean path.
+  const bytes = Buffer.from(valid(random, m, false));
+  if (kind === 4) {
+    for (let i = random.number(3); i >= 0; i--) bytes[random.number(bytes.length)] = random.number(256);
+    return bytes;
   }
+  const at = random.number(bytes.length);
+  const drop = random.chance(50) ? random.number(4) : 0;
+  return Buffer.concat([bytes.subarray(0, at), Buffer.from(random.of(extras)), bytes.subarray(at + drop)]);
 }
 
-/** Up to eight requests: what is valid in packets cut anywhere, and on its own what may be broken. */
+/** Up to eight requests in packets that are cut anywhere; what may be broken is the last but one, in packets of its own. */
 function steps(random: Random, m: Maker): Step[] {
   const all: Step[] = [];
   // Where a broken one is a shorter one and garbage, it may be answered before it is ended.
@@ -243,21 +193,24 @@ function steps(random: Random, m: Maker): Step[] {
     );
     all.push(...cutAt(bytes, ...[...new Set(points)].sort((a, b) => a - b)));
   };
+  let answers = 0;
   for (let left = 1 + random.number(8); left > 0; left--) {
-    const { bytes, mayEnd } = random.chance(15) ? broken(random, unsure) : valid(random, m);
-    if (!mayEnd) {
-      packet.push(bytes);
-      if (random.chance(8)) packet.push(Buffer.from("\r\n"));
-      if (random.chance(35)) flush();
-      continue;
+    if (random.chance(15)) {
+      flush();
+      packet.push(broken(random, unsure));
+      all.push(answers);
+      flush();
+      // Whatever has become of the connection.
+      all.push("settle", m.post(), "settle");
+      return all;
     }
-    flush();
-    all.push("settle");
-    packet.push(bytes);
-    flush();
-    all.push("settle");
+    answers++;
+    packet.push(valid(random, m));
+    if (random.chance(8)) packet.push(Buffer.from("\r\n"));
+    if (random.chance(35)) flush();
   }
   flush();
+  all.push(answers);
   return all;
 }
 

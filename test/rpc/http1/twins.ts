@@ -38,8 +38,10 @@ export type Table = Readonly<
   Record<string, readonly [expected: string | undefined, steps: Steps, mayAnswer?: number]>
 >;
 
-const quietTicks = 8;
+const quietTicks = 10;
 const tickMs = 6;
+/** A tick that comes later than that tells of a busy machine, on which as much takes longer. */
+const lateMs = 3 * tickMs;
 /** As long as they still differ, or are still open, both are waited for. */
 const mostTicks = 800;
 const atOnce = 80;
@@ -55,6 +57,8 @@ export interface CompareOptions {
    * other, and neither their rows nor what handlers saw is compared. Default 0.
    */
   readonly mayAnswer?: number;
+  /** So many answers are waited for in the end. */
+  readonly answers?: number;
   /** Those are of another user agent: of the others, rows and what handlers saw are compared all the same. */
   readonly areMarked?: boolean;
 }
@@ -82,7 +86,8 @@ export class Twins {
     const seen: Seen[][] = [[], []];
     let isEnded = false;
     try {
-      for (const step of [...steps(make), "settle" as const]) {
+      const last: Step = options.answers ?? "settle";
+      for (const step of [...steps(make), last]) {
         if (step === "settle" || step === "closed" || typeof step === "number") {
           const answers = typeof step === "number" ? step : 0;
           const now = await settle(connections, { mayAnswer, answers, isLast: step === "closed" });
@@ -103,9 +108,12 @@ export class Twins {
         })),
       );
       // Where one of them answered more, the other's is all that they have in common.
-      const isSameAll = lean?.seen.every((each, i) => isSame(each, stock?.seen[i], mayAnswer));
-      const leanSeen = isSameAll ? stock?.seen : lean?.seen;
-      assert.deepEqual({ ...lean, seen: leanSeen }, stock, `the lean path differs from stock: ${what}`);
+      const all = (outcome: Outcome | undefined) => [...(outcome?.seen ?? []), outcome?.afterEnd];
+      const others = all(stock);
+      const isSameAll = all(lean).every((each, i) => isSame(each, others[i], mayAnswer));
+      const { seen: stockSeen, afterEnd: stockAfterEnd } = stock as Outcome;
+      const common = isSameAll ? { ...lean, seen: stockSeen, afterEnd: stockAfterEnd } : lean;
+      assert.deepEqual(common, stock, `the lean path differs from stock: ${what}`);
       return stock as Outcome;
     } finally {
       for (const { socket } of connections) socket.destroy();
@@ -120,7 +128,11 @@ export class Twins {
       async ([name, [expected, steps, mayAnswer = options.mayAnswer ?? 0]]) => {
         try {
           const began = performance.now();
-          const outcome = await this.compare(`${group}: ${name}`, steps, { ...options, mayAnswer });
+          const outcome = await this.compare(`${group}: ${name}`, steps, {
+            ...options,
+            mayAnswer,
+            answers: expected?.match(/\d+/g)?.length ?? 0,
+          });
           if (process.env.SHOW_OUTCOMES !== undefined) show(group, name, outcome, performance.now() - began);
           if (expected !== undefined && expected !== "?")
             assert.equal(told(outcome), expected, `${group}: ${name}`);
@@ -178,9 +190,11 @@ async function settle(
   let before = "";
   let quiet = 0;
   for (let tick = 0; tick < mostTicks; tick++) {
+    const since = performance.now();
     await sleep(tickMs);
+    const step = performance.now() - since > lateMs ? 0.3 : 1;
     const now = connections.map(({ activity }) => activity).join(";");
-    quiet = now === before ? quiet + 1 : 0;
+    quiet = now === before ? quiet + step : 0;
     before = now;
     if (quiet < quietTicks) continue;
     const all = connections.map(look);
@@ -206,10 +220,19 @@ function look(connection: RawConnection): Seen {
   return { came: read(connection.received, connection.closed), isClosed: connection.closed };
 }
 
+/** Those that were taken off what a side has seen, by the user agent that they are of. */
+const taken = new WeakMap<Side, Map<string | null, Sighting[]>>();
+
 /** Calls of one connection may run at once: in the order of what is to be seen of them. */
 async function sightingsOf(side: Side, agent: string): Promise<unknown[]> {
-  const own = side.sightings.filter((sighting) => agentOf(sighting) === agent);
-  const all = await Promise.all(own.map(afterwards));
+  const byAgent = taken.get(side) ?? new Map<string | null, Sighting[]>();
+  taken.set(side, byAgent);
+  for (const sighting of side.sightings.splice(0)) {
+    const own = sighting.context?.requestHeader.get("user-agent") ?? null;
+    byAgent.set(own, [...(byAgent.get(own) ?? []), sighting]);
+  }
+  const all = await Promise.all((byAgent.get(agent) ?? []).map(afterwards));
+  byAgent.delete(agent);
   return withoutReason(all).sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 }
 
@@ -218,10 +241,6 @@ function withoutReason(all: readonly unknown[]): unknown[] {
   return JSON.parse(
     JSON.stringify(all).replaceAll(/"(10 aborted|AbortError This operation was aborted)"/g, '"(aborted)"'),
   );
-}
-
-function agentOf({ context }: Sighting): string | null {
-  return context === undefined ? null : context.requestHeader.get("user-agent");
 }
 
 /** For whoever writes a table: SHOW_OUTCOMES=1. */
