@@ -222,6 +222,9 @@ class OnePortServer extends Server {
     const options = this.#options;
     return createHttp1Connections({
       ...options,
+      // A program may have set them since.
+      headersTimeoutMs: () => this.headersTimeout,
+      keepAliveTimeoutMs: () => this.keepAliveTimeout,
       lingerMs: options.lingerMs ?? LINGER_MS,
       take: (request, connection) =>
         this.unary?.takeHttp1(request, connection, (onRequest) => {

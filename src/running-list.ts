@@ -20,30 +20,37 @@ export interface RunningList<T extends Timed> {
 }
 
 /**
- * Creates a list that tells of each item which has been in it for so long; 0: never.
- * One timer serves all: a timer of its own for each RPC would cost more than the list.
+ * Creates a list that tells of each item which has been in it for so many milliseconds, as it is
+ * asked for when an item comes and when its time may be up; 0: never. One timer serves all: a timer
+ * of its own for each RPC would cost more than the list.
  */
 export function createRunningList<T extends Timed>(
-  timeoutMs: number,
+  timeoutMs: () => number,
   onTimeout: (item: T) => void,
 ): RunningList<T> {
   let first: T | undefined;
   let last: T | undefined;
   let timer: NodeJS.Timeout | undefined;
+  /** When it looks. */
+  let dueMs = 0;
 
-  function schedule(sinceMs: number): void {
-    timer = setTimeout(expire, Math.max(1, Math.ceil(sinceMs + timeoutMs - performance.now()))).unref();
+  function schedule(atMs: number): void {
+    clearTimeout(timer);
+    dueMs = atMs;
+    timer = setTimeout(expire, Math.max(1, Math.ceil(atMs - performance.now()))).unref();
   }
 
   function expire(): void {
     timer = undefined;
+    const ms = timeoutMs();
+    if (ms === 0) return;
     const nowMs = performance.now();
-    while (first !== undefined && first.sinceMs + timeoutMs <= nowMs) {
+    while (first !== undefined && first.sinceMs + ms <= nowMs) {
       const late = first;
       remove(late);
       onTimeout(late);
     }
-    if (first !== undefined) schedule(first.sinceMs);
+    if (first !== undefined) schedule(first.sinceMs + ms);
   }
 
   function remove(item: T): void {
@@ -66,7 +73,8 @@ export function createRunningList<T extends Timed>(
       else last.later = item;
       last = item;
       // Once it runs, it is left to run: most are gone before it looks.
-      if (timeoutMs > 0 && timer === undefined) schedule(sinceMs);
+      const ms = timeoutMs();
+      if (ms > 0 && (timer === undefined || sinceMs + ms < dueMs)) schedule(sinceMs + ms);
     },
     remove,
     forEach(visit) {

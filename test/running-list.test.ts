@@ -31,8 +31,14 @@ test("items that come, move to another list, and leave both from wherever they s
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
       const items = createItems(10);
-      const unanswered = createRunningList<Item>(0, () => {});
-      const untaken = createRunningList<Item>(0, () => {});
+      const unanswered = createRunningList<Item>(
+        () => 0,
+        () => {},
+      );
+      const untaken = createRunningList<Item>(
+        () => 0,
+        () => {},
+      );
       let expected: [number[], number[]] = [[], []];
       for (const [now, { id, moves }] of steps.entries()) {
         const item = items[id] as Item;
@@ -60,7 +66,10 @@ test("items that come, move to another list, and leave both from wherever they s
 
 test("a list tells of each item that has been in it for its time, once, and of none that has left", async () => {
   const told: number[] = [];
-  const list = createRunningList<Item>(50, ({ id }) => told.push(id));
+  const list = createRunningList<Item>(
+    () => 50,
+    ({ id }) => told.push(id),
+  );
   const items = createItems(10);
   for (const item of items) list.add(item, performance.now());
   for (const item of items) if (item.id % 3 === 0) list.remove(item);
@@ -68,4 +77,19 @@ test("a list tells of each item that has been in it for its time, once, and of n
   await sleep(100);
   assert.deepEqual(told, [1, 2, 4, 5, 7, 8]);
   assert.deepEqual(idsOf(list), []);
+});
+
+test("a time that becomes shorter applies to what comes from then on", async () => {
+  const told: number[] = [];
+  let timeoutMs = 60_000;
+  const list = createRunningList<Item>(
+    () => timeoutMs,
+    ({ id }) => told.push(id),
+  );
+  const [before, after] = createItems(2) as [Item, Item];
+  list.add(before, performance.now());
+  timeoutMs = 10;
+  list.add(after, performance.now());
+  for (let tries = 0; told.length < 2 && tries < 200; tries++) await sleep(10);
+  assert.deepEqual(told, [0, 1]);
 });

@@ -13,8 +13,9 @@ import { type Http1Head, headEnd, readHead } from "./request-head.ts";
 
 export interface Http1Request {
   readonly head: Http1Head;
-  /** Undefined: the client has ended its side before all of it had come. */
-  readonly body: Buffer | undefined;
+  readonly body: Buffer;
+  /** False: the client has ended its side before all of the body had come. */
+  readonly isWhole: boolean;
 }
 
 /** Who answers a request. */
@@ -28,7 +29,7 @@ export interface Http1Options {
   /** Bytes of a request's line and headers: above, node:http answers 431. */
   maxHeaderBytes: number;
   /** Seconds that a connection may rest, as its client is told; 0: it is not told. */
-  keepAliveS: number;
+  keepAliveS: () => number;
   /** Connections that have not said anything yet. */
   fresh: RunningList<Http1Connection>;
   /** Connections that rest between two requests. */
@@ -70,8 +71,6 @@ export class Http1Connection implements Timed {
   earlier: Timed | undefined = undefined;
   later: Timed | undefined = undefined;
   list: object | undefined = undefined;
-  /** Whether what is answered from now on is the last answer. */
-  isLast = false;
   readonly #options: Http1Options;
   readonly #onData = (chunk: Buffer) => this.#read(chunk);
   readonly #onEnd = () => this.#end();
@@ -93,6 +92,9 @@ export class Http1Connection implements Timed {
   /** For its next turn. */
   #waits = false;
   #isPaused = false;
+  #isDraining = false;
+  /** Of requests that had come before it drained: they are answered all the same. */
+  #owedBytes = 0;
   #saysClose = false;
   #isGone = false;
 
@@ -109,15 +111,21 @@ export class Http1Connection implements Timed {
     return !this.#isGone && this.#running === undefined && this.#ahead.length === 0;
   }
 
+  /** What is asked from now on is not answered, what has been asked for the last time. */
+  drain(): void {
+    this.#isDraining = true;
+    this.#owedBytes = this.#aheadBytes;
+  }
+
   // What the handler of the request that runs may ask for.
 
   /** The fields of an answer, as lines, that say what becomes of the connection: it is held to them. */
   connectionFields(): string {
-    if (this.isLast) {
+    if (this.#isDraining && this.#owedBytes <= 0) {
       this.#saysClose = true;
-      return "Connection: close\r\n";
+      return "connection: close\r\n";
     }
-    const { keepAliveS } = this.#options;
+    const keepAliveS = this.#options.keepAliveS();
     return keepAliveS === 0
       ? "Connection: keep-alive\r\n"
       : `Connection: keep-alive\r\nKeep-Alive: timeout=${keepAliveS}\r\n`;
@@ -161,10 +169,17 @@ export class Http1Connection implements Timed {
     this.#options.resting.remove(this);
     // Its client will hear no more: it has ended its side, to which this one answers in kind.
     if (!this.socket.writable) return;
-    const bytes = this.#ahead.length === 1 ? first : Buffer.concat(this.#ahead, this.#aheadBytes);
+    const bytes = withoutEmptyLines(
+      this.#ahead.length === 1 ? first : Buffer.concat(this.#ahead, this.#aheadBytes),
+    );
+    if (bytes.length === 0) {
+      this.#rest();
+      return;
+    }
     const found = this.#find(bytes);
     if (found === "incomplete") {
       this.#ahead = [bytes];
+      this.#aheadBytes = bytes.length;
       this.#late ??= setTimeout(() => this.#leave(), restMs);
     } else {
       clearTimeout(this.#late);
@@ -176,13 +191,15 @@ export class Http1Connection implements Timed {
 
   #begin(bytes: Buffer, { head, end }: KnownHead): void {
     const length = Math.min(bytes.length, end + head.bodyBytes);
-    const body = length < end + head.bodyBytes ? undefined : bytes.subarray(end, length);
+    const body = bytes.subarray(end, length);
+    const isWhole = body.length === head.bodyBytes;
     this.#aheadBytes = bytes.length - length;
     this.#ahead = this.#aheadBytes === 0 ? [] : [bytes.subarray(length)];
     this.#running = this.#aheadBytes === 0 ? bytes : bytes.subarray(0, length);
+    this.#owedBytes -= length;
     this.#begunInTurn++;
     try {
-      const handler = this.#options.take({ head, body }, this);
+      const handler = this.#options.take({ head, body, isWhole }, this);
       if (handler === undefined) this.handOver();
       else if (!this.#isGone) this.#handler = handler;
     } catch (error) {
@@ -205,7 +222,6 @@ export class Http1Connection implements Timed {
     }
     const end = headEnd(bytes);
     if ((end || bytes.length) > this.#options.maxHeaderBytes) return "odd";
-    // Empty lines before it are node:http's to pass over.
     if (end === 0) return isLetter(bytes[0]) ? "incomplete" : "odd";
     const head = readHead(bytes.subarray(0, end));
     if (head === undefined) return "odd";
@@ -229,10 +245,8 @@ export class Http1Connection implements Timed {
       this.#isPaused = false;
       this.socket.resume();
     }
-    if (this.#ahead.length === 0) {
-      this.#options.resting.add(this, performance.now());
-      this.#options.onIdle(this);
-    } else if (this.#begunInTurn < requestsPerTurn) this.#serve();
+    if (this.#ahead.length === 0) this.#rest();
+    else if (this.#begunInTurn < requestsPerTurn) this.#serve();
     else {
       this.#waits = true;
       setImmediate(() => {
@@ -241,6 +255,14 @@ export class Http1Connection implements Timed {
         this.#serve();
       });
     }
+  }
+
+  /** Waits for the next request. */
+  #rest(): void {
+    this.#ahead = [];
+    this.#aheadBytes = 0;
+    this.#options.resting.add(this, performance.now());
+    this.#options.onIdle(this);
   }
 
   /** Leaves the connection to node:http. */
@@ -263,7 +285,7 @@ export class Http1Connection implements Timed {
     // A call begins with its head, and is refused or given up without its body.
     const [bytes] = this.#ahead;
     const found = bytes === undefined ? "odd" : this.#findHead(bytes);
-    this.isLast = true;
+    this.drain();
     if (bytes !== undefined && typeof found !== "string") this.#begin(bytes, found);
     if (!this.#saysClose) this.#options.onCut(this);
   }
@@ -275,6 +297,13 @@ export class Http1Connection implements Timed {
     this.#options.resting.remove(this);
     this.#handler?.onClosed();
   }
+}
+
+/** Some clients end a request with one (RFC 9112, section 2.2). */
+function withoutEmptyLines(bytes: Buffer): Buffer {
+  let at = 0;
+  while (bytes[at] === 0x0d && bytes[at + 1] === 0x0a) at += 2;
+  return at === 0 ? bytes : bytes.subarray(at);
 }
 
 function isLetter(byte: number | undefined): boolean {

@@ -5,9 +5,9 @@ import { Http1Connection, type Http1Options } from "./connection.ts";
 
 export interface Http1ConnectionsOptions extends Pick<Http1Options, "maxHeaderBytes" | "take" | "onError"> {
   /** Milliseconds for the first byte to come; 0: no limit. */
-  headersTimeoutMs: number;
+  headersTimeoutMs: () => number;
   /** Milliseconds that a connection may rest between two requests, as its client is told; 0: no limit. */
-  keepAliveTimeoutMs: number;
+  keepAliveTimeoutMs: () => number;
   /** Milliseconds that a connection has to ask for something still, once the listener drains. */
   lingerMs: number;
   /** Told of a connection whose first byte has not come in time. */
@@ -32,7 +32,10 @@ const keepAliveGraceMs = 1000;
 
 export function createHttp1Connections(options: Http1ConnectionsOptions): Http1Connections {
   const { keepAliveTimeoutMs, lingerMs } = options;
-  const restMs = keepAliveTimeoutMs > 0 ? keepAliveTimeoutMs + keepAliveGraceMs : 0;
+  const restMs = () => {
+    const timeoutMs = keepAliveTimeoutMs();
+    return timeoutMs > 0 ? timeoutMs + keepAliveGraceMs : 0;
+  };
   const open = new Set<Http1Connection>();
   let draining = false;
 
@@ -45,7 +48,7 @@ export function createHttp1Connections(options: Http1ConnectionsOptions): Http1C
 
   const shared: Http1Options = {
     maxHeaderBytes: options.maxHeaderBytes,
-    keepAliveS: Math.floor(keepAliveTimeoutMs / 1000),
+    keepAliveS: () => Math.floor(keepAliveTimeoutMs() / 1000),
     fresh: createRunningList(options.headersTimeoutMs, ({ socket }: Http1Connection) =>
       options.onLate(socket),
     ),
@@ -74,7 +77,7 @@ export function createHttp1Connections(options: Http1ConnectionsOptions): Http1C
     drain() {
       draining = true;
       for (const connection of open) {
-        connection.isLast = true;
+        connection.drain();
         if (connection.isIdle) endUnlessAsked(connection);
       }
     },

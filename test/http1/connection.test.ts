@@ -193,7 +193,7 @@ test("of a client that sends on while its request runs, little is read; all of i
   assert.ok((own?.bytesRead ?? Infinity) < 300_000, `${own?.bytesRead} bytes were read`);
   asked[0]?.answer("first");
   await becomes(() => client.bodies.length, 201);
-  assert.ok(asked.slice(1).every(({ request }) => request.body?.length === 60_000));
+  assert.ok(asked.slice(1).every(({ request }) => request.body.length === 60_000));
 });
 
 test("of a client whose many requests wait for their turn, little is read ahead", async (t) => {
@@ -332,7 +332,10 @@ test("who ends its side in the middle of a request is told that it was none", as
   );
   assert.deepEqual(told, ["HPE_INVALID_EOF_STATE"]);
   // It was begun with its head, and is given up.
-  await becomes(() => asked.map(({ request, closed }) => [request.body, closed]), [[undefined, 1]]);
+  await becomes(
+    () => asked.map(({ request, closed }) => [request.isWhole, String(request.body), closed]),
+    [[false, "bod", 1]],
+  );
 });
 
 test("a request that was begun here goes to node:http from its first byte, with what it is told of it", async (t) => {
@@ -421,7 +424,27 @@ test("a listener that closes ends what rests, and answers what runs for the last
   asked.find(({ request }) => String(request.body) === "run")?.answer("last");
   await closed;
   await becomes(() => runs.hasEnded, true);
-  assert.match(runs.raw, /Connection: close\r\n\r\nlast$/);
+  assert.match(runs.raw, /connection: close\r\n\r\nlast$/);
+  assert.equal(asked.length, 2);
+});
+
+test("a listener that closes answers all that was asked before, the last of it for the last time", async (t) => {
+  const { port, asked, listener } = await serve(t, () => {});
+  const client = open(t, port);
+  client.socket.write(post("1") + post("2"));
+  await becomes(() => asked.length, 1);
+  const closed = listener.close();
+  client.socket.write(post("never begun"));
+  await until(
+    () => asked[0]?.connection.socket.bytesRead,
+    (bytes) => bytes === client.socket.bytesWritten,
+  );
+  asked[0]?.answer("one");
+  await becomes(() => asked.length, 2);
+  asked[1]?.answer("two");
+  await closed;
+  await becomes(() => client.bodies, ["one", "two"]);
+  assert.deepEqual(client.raw.match(/onnection: [a-z-]+/g), ["onnection: keep-alive", "onnection: close"]);
   assert.equal(asked.length, 2);
 });
 

@@ -33,11 +33,10 @@ export class Http1Rpc extends LeanRpc implements Http1Handler {
   }
 
   protected readBody(): void {
-    const { body } = this.#request;
-    // Without it, the connection is about to close.
-    if (body === undefined) return;
+    const { body, isWhole } = this.#request;
     if (body.length > 0) this.take(body);
-    this.bodyEnded();
+    // Else the connection is about to close.
+    if (isWhole) this.bodyEnded();
   }
 
   onClosed(): void {

@@ -54,10 +54,14 @@ export function createLeanPath(options: LeanOptions): LeanPath {
   const readHead = createHeadReader({ ...options, methods });
   const shared: LeanShared = {
     ...options,
-    unanswered: createRunningList<LeanRpc>(options.maxUnaryMs, (rpc) =>
-      rpc.fail(tooLong(options.maxUnaryMs)),
+    unanswered: createRunningList<LeanRpc>(
+      () => options.maxUnaryMs,
+      (rpc) => rpc.fail(tooLong(options.maxUnaryMs)),
     ),
-    untaken: createRunningList<LeanRpc>(options.maxUnaryMs, (rpc) => rpc.giveUp()),
+    untaken: createRunningList<LeanRpc>(
+      () => options.maxUnaryMs,
+      (rpc) => rpc.giveUp(),
+    ),
   };
   options.shutdownSignal.addEventListener("abort", () => {
     const error = ConnectError.from(options.shutdownSignal.reason);

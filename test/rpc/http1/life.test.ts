@@ -153,11 +153,6 @@ test("connections that rest, drip or stop half-way are ended in time", async () 
     ],
     "stops in its first line": ["408 closed", (m) => [m.post().subarray(0, 20), "closed"]],
     "stops in its head": ["408 closed", (m) => [m.post().subarray(0, 60), "closed"]],
-    "stops in a second head": ["200 closed", (m) => [m.post(), 1, m.post().subarray(0, 60), "closed"]],
-    "stops in a head right behind a request": [
-      "200 closed",
-      (m) => [one([m.post(), m.post().subarray(0, 60)]), "closed"],
-    ],
     "drips its head": ["408 closed", (m) => [drip(m.post()), "closed"]],
     "drips a second head": ["200 408 closed", (m) => [m.post(), 1, drip(m.post()), "closed"]],
     "drips a head that is no RPC's": [
@@ -249,19 +244,14 @@ test("a stop ends what rests, and lets what runs finish, as its connection's las
         () => [1],
       ),
     ],
-    "runs, another behind it": [
-      "504 200 closed",
-      ends(
-        (m) => [one([m.post(deadline(3000)), m.post()])],
-        () => [1],
-      ),
-    ],
+    // Whether what nobody is answered is begun at all may differ.
     "runs, another sent meanwhile": [
       "504 closed",
       ends(
         (m) => [m.post(deadline(3000))],
         (m) => [m.post(), 1],
       ),
+      1,
     ],
     "has sent half its body": [
       "200 closed",

@@ -10,12 +10,23 @@ export class Accepted {
   constructor({ server }: Side) {
     server.server.app.server.on("connection", (socket: Socket) => {
       if (socket.remotePort !== undefined) this.#byPort.set(socket.remotePort, socket);
+      readThroughStream(socket);
     });
   }
 
   of(client: Socket): Socket | undefined {
     return this.#byPort.get(client.localPort ?? -1);
   }
+}
+
+/**
+ * Node's parser reads the first bytes of a connection as a stream's and takes over its handle for all that follow. By
+ * the latter way a handler runs between the head and the body of one packet, so that what it answers before the
+ * body differs. One that was handed over has its first bytes later: both sides are held to the former way.
+ */
+function readThroughStream(socket: Socket): void {
+  const { _handle: handle } = socket as unknown as { _handle: { _consumed: boolean } };
+  handle._consumed = true;
 }
 
 /** Turns without progress after which a server is taken not to read on: it waits for something else first. */
