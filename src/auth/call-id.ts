@@ -10,6 +10,9 @@ const digits = Buffer.from("0123456789abcdef");
 /** The id that was made last, which the next one is written over: what is new of it is a third. */
 const text = Buffer.from("00000000-0000-7000-8000-000000000000");
 let writtenMs = 0;
+/** Of the ids of one millisecond, by which they are in their order (RFC 9562, section 6.2, method 1). */
+let counter = 0;
+const mostCounted = 0xfff;
 
 /**
  * A UUIDv7 (RFC 9562, section 5.7) of a time in milliseconds since the epoch. Written here and
@@ -20,14 +23,18 @@ export function createCallId(nowMs: number): string {
     randomFillSync(pool);
     used = 0;
   }
-  if (nowMs !== writtenMs) {
+  if (nowMs === writtenMs) counter = Math.min(counter + 1, mostCounted);
+  else {
     text.write(nowMs.toString(16).padStart(12, "0"), 0, "latin1");
     text.copyWithin(9, 8, 12);
     text[8] = dash;
     writtenMs = nowMs;
+    // The upper half is room to count in.
+    counter = ((byteAt(0) << 8) | byteAt(1)) & 0x7ff;
   }
-  writeByte(15, 0);
-  writeDigit(17, byteAt(1));
+  writeDigit(15, counter >> 8);
+  writeDigit(16, counter >> 4);
+  writeDigit(17, counter);
   writeDigit(19, 0b1000 | ((byteAt(1) >> 4) & 0b11));
   writeByte(20, 2);
   writeDigit(22, byteAt(3));
