@@ -13,6 +13,7 @@ import grpc from "@grpc/grpc-js";
 import Fastify from "fastify";
 import { createListener, type Listener } from "../src/listener.ts";
 import type { ListenerOptions } from "../src/listener-options.ts";
+import { listenerOptions } from "./harness/listener-options.ts";
 import { pem } from "./harness/pem.ts";
 
 const TLS = { tls: pem };
@@ -26,21 +27,6 @@ const describe: Handler = (req, res) => {
   const encrypted = "encrypted" in req.socket && req.socket.encrypted === true;
   res.end(JSON.stringify({ version: req.httpVersion, encrypted, remoteAddress, remotePort }));
 };
-
-function listenerOptions(overrides: Partial<ListenerOptions>): ListenerOptions {
-  return {
-    maxHeaderBytes: 16 * 1024,
-    maxStreamsPerConnection: 100,
-    streamResetBurst: 1000,
-    streamResetRate: 33,
-    sniffTimeoutMs: 10_000,
-    headersTimeoutMs: 10_000,
-    keepAliveTimeoutMs: 10_000,
-    requestTimeoutMs: 20_000,
-    lingerMs: 50,
-    ...overrides,
-  };
-}
 
 interface Started {
   listener: Listener;

@@ -10,6 +10,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Http1Connection, Http1Request } from "../../src/http1/connection.ts";
 import { createListener, type Listener } from "../../src/listener.ts";
 import type { ListenerOptions } from "../../src/listener-options.ts";
+import { listenerOptions } from "../harness/listener-options.ts";
 import { pem } from "../harness/pem.ts";
 import { until } from "../harness/until.ts";
 
@@ -39,25 +40,11 @@ async function serve(
 ): Promise<Served> {
   const asked: Asked[] = [];
   const byNode: string[] = [];
-  const listener = createListener(
-    {
-      maxHeaderBytes: 16 * 1024,
-      maxStreamsPerConnection: 100,
-      streamResetBurst: 1000,
-      streamResetRate: 33,
-      sniffTimeoutMs: 10_000,
-      headersTimeoutMs: 10_000,
-      keepAliveTimeoutMs: 10_000,
-      requestTimeoutMs: 20_000,
-      lingerMs: 50,
-      ...overrides,
-    },
-    async (req, res) => {
-      const body = await buffer(req);
-      byNode.push(`${req.url} ${body}`);
-      res.end(`node:${body}`);
-    },
-  );
+  const listener = createListener(listenerOptions(overrides), async (req, res) => {
+    const body = await buffer(req);
+    byNode.push(`${req.url} ${body}`);
+    res.end(`node:${body}`);
+  });
   listener.takeUnary({
     takeStream: () => false,
     takeRequest: () => false,
