@@ -2,6 +2,7 @@
 import postgres from "postgres";
 import { hostsOf } from "./database-url.ts";
 import type { Place } from "./dial.ts";
+import type { TlsSettings } from "./tls.ts";
 
 /**
  * A URL, of one host or several; a program's own client, which is only read, never used; or the
@@ -20,6 +21,7 @@ export interface DatabaseHost {
   readonly open: (settings: Settings) => postgres.Sql;
   /** Undefined: the program's client makes sockets of its own, and so do those opened here. */
   readonly place: Place | undefined;
+  readonly tls: TlsSettings;
   /** What a program's client says of its sessions. */
   readonly own?: Pick<postgres.ParsedOptions, "connection" | "prepare">;
 }
@@ -27,23 +29,42 @@ export interface DatabaseHost {
 /** The hosts at an address, at least one. */
 export function hostsAt(address: DatabaseAddress): [DatabaseHost, ...DatabaseHost[]] {
   if ("url" in address) {
-    return hostsOf(address.url).map(({ url, place }) => ({
-      open: (settings: Settings) => postgres(url, settings),
-      place,
-    })) as [DatabaseHost, ...DatabaseHost[]];
+    return hostsOf(address.url).map(
+      ({ url, place }): DatabaseHost => ({
+        open: (settings: Settings) => postgres(url, settings),
+        place,
+        tls: tlsOf(url),
+      }),
+    ) as [DatabaseHost, ...DatabaseHost[]];
   }
   if ("client" in address) return hostsOfClient(address.client);
   const path = `${address.host}/.s.PGSQL.${address.port}`;
-  return [{ open: (settings) => postgres({ ...settings, ...address }), place: { path } }];
+  return [
+    {
+      open: (settings) => postgres({ ...settings, ...address }),
+      place: { path },
+      tls: { ssl: false, sslnegotiation: undefined },
+    },
+  ];
 }
 
 /** What postgres.js has read out of its options and environment, where its types leave something out. */
-type ReadOptions = Omit<postgres.ParsedOptions, "path" | "pass" | "socket" | "sslnegotiation"> & {
-  path: string | false;
-  pass: string | (() => string | Promise<string>);
-  socket: unknown;
-  sslnegotiation: unknown;
-};
+type ReadOptions = Omit<postgres.ParsedOptions, "path" | "pass" | "socket" | keyof TlsSettings> &
+  TlsSettings & {
+    path: string | false;
+    pass: string | (() => string | Promise<string>);
+    socket: unknown;
+  };
+
+function readOptions(client: postgres.Sql): ReadOptions {
+  return client.options as unknown as ReadOptions;
+}
+
+function tlsOf(url: string): TlsSettings {
+  // It connects when first used: this one never is.
+  const { ssl, sslnegotiation } = readOptions(postgres(url, { max: 1 }));
+  return { ssl, sslnegotiation };
+}
 
 /**
  * What says where a client connects and as whom is taken over: hosts, database, user, password (also
@@ -51,19 +72,20 @@ type ReadOptions = Omit<postgres.ParsedOptions, "path" | "pass" | "socket" | "ss
  * reads and writes values is not: Drizzle sets that for itself.
  */
 function hostsOfClient(client: postgres.Sql): [DatabaseHost, ...DatabaseHost[]] {
-  const given = client.options as unknown as ReadOptions;
+  const given = readOptions(client);
   const { database, user, pass, ssl, sslnegotiation, socket, connection, prepare } = given;
   const own = { connection, prepare };
-  const session = { database, user, pass, ssl, sslnegotiation };
+  const tls = { ssl, sslnegotiation };
+  const session = { database, user, pass, ...tls };
   const openAt = (where: object) => (settings: Settings) =>
     postgres({ ...session, ...where, ...settings } as Settings);
   if (socket !== undefined) {
-    return [{ open: openAt({ host: given.host, port: given.port, socket }), place: undefined, own }];
+    return [{ open: openAt({ host: given.host, port: given.port, socket }), place: undefined, tls, own }];
   }
-  if (given.path) return [{ open: openAt({ path: given.path }), place: { path: given.path }, own }];
+  if (given.path) return [{ open: openAt({ path: given.path }), place: { path: given.path }, tls, own }];
   return given.host.map((host, i) => {
     const place = { host, port: given.port[i] ?? 5432 };
-    return { open: openAt(place), place, own };
+    return { open: openAt(place), place, tls, own };
   }) as [DatabaseHost, ...DatabaseHost[]];
 }
 

@@ -71,7 +71,7 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): Clie
 }
 
 function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: ConnectOptions): Client {
-  const [{ open, place, own }] = hosts;
+  const [{ open, place, tls, own }] = hosts;
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
     max: options.max,
     connect_timeout: connectTimeoutMs / 1000,
@@ -97,12 +97,13 @@ function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: C
     return surviveLostConnections(Object.assign(open(settings), { connections: () => undefined }));
   const dialer = createDialer({
     find: hosts.length === 1 ? async () => place : placeFinder(hosts),
+    tls,
     connectTimeoutMs,
     // A statement that Postgres itself gives up is answered.
     silenceMs: options.statementTimeoutMs + Math.min(answerMs, options.statementTimeoutMs / 2),
   });
-  // Of its own too, which its types leave out.
-  Object.assign(settings, { socket: dialer.dial });
+  // Of its own too, which its types leave out. They come with their TLS.
+  Object.assign(settings, { socket: dialer.dial, ssl: false });
   return surviveLostConnections(closeWith(open(settings), dialer));
 }
 

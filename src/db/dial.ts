@@ -2,6 +2,9 @@
 import { once } from "node:events";
 import net from "node:net";
 import { within } from "../within.ts";
+import { connectionError } from "./connection-error.ts";
+import { giveUp, prepareForDriver } from "./driver-socket.ts";
+import { secure, type TlsSettings } from "./tls.ts";
 
 /** Where a server listens. */
 export type Place = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -9,11 +12,13 @@ export type Place = { readonly host: string; readonly port: number } | { readonl
 export interface DialerOptions {
   /** Asked for each connection anew: after a fail-over it is another. */
   find: () => Promise<Place>;
+  /** Of connections to hosts; those to a unix socket have none. */
+  tls: TlsSettings;
   /** Milliseconds to find a place and connect to it. */
   connectTimeoutMs: number;
   /**
    * Milliseconds after which a connection is cut that was sent something and
-   * answers nothing; 0, and under TLS: never. Longer than any statement may take. A server whose
+   * answers nothing; 0: never. Longer than any statement may take. A server whose
    * machine is gone says no more: without this, TCP would try for a quarter of an hour.
    */
   silenceMs: number;
@@ -55,7 +60,7 @@ function look(): void {
   for (const [socket, watched] of watchedSockets) {
     const heard = socket.bytesRead !== watched.read;
     if (heard) watched.heardMs = now;
-    if (socket.destroyed || isUnderTls(socket)) watchedSockets.delete(socket);
+    if (socket.destroyed) watchedSockets.delete(socket);
     else if (heard || isIdle(socket, watched)) {
       watched.read = socket.bytesRead;
       watched.quietSinceMs = now;
@@ -90,11 +95,6 @@ function noteSent(socket: net.Socket, watched: Watched): void {
   });
 }
 
-/** TLS has taken its listeners away. It does not survive that the socket below it is cut: the network has to find out by itself. */
-function isUnderTls(socket: net.Socket): boolean {
-  return !socket.listeners("error").includes(ignore);
-}
-
 /** Whether something has come since something was last sent. */
 function isIdle(socket: net.Socket, watched: Watched): boolean {
   return socket.bytesRead > watched.readWhenSent;
@@ -102,8 +102,7 @@ function isIdle(socket: net.Socket, watched: Watched): boolean {
 
 function cut(socket: net.Socket): void {
   watchedSockets.delete(socket);
-  // Without an error: postgres.js would send what comes between the error and the end, and never hear of it again.
-  socket.destroy();
+  giveUp(socket);
 }
 
 export function createDialer(options: DialerOptions): Dialer {
@@ -112,26 +111,47 @@ export function createDialer(options: DialerOptions): Dialer {
 
   async function open(): Promise<net.Socket> {
     const place = await options.find();
-    const socket = net.connect({ ...place, noDelay: true });
-    // Until postgres.js listens itself, and after it has stopped to.
-    socket.on("error", ignore);
-    for (const old of sockets) if (old.destroyed) sockets.delete(old);
-    sockets.add(socket);
-    try {
-      await once(socket, "connect", { signal: AbortSignal.timeout(options.connectTimeoutMs) });
-    } catch (error) {
-      socket.destroy();
-      throw error;
-    }
+    const signal = AbortSignal.timeout(options.connectTimeoutMs);
+    const socket = await secured(place, await connected(place, signal), signal);
     const now = performance.now();
     const { silenceMs } = options;
-    const heard = { read: 0, readWhenSent: -1, heardMs: now, quietSinceMs: now };
+    const heard = { read: socket.bytesRead, readWhenSent: -1, heardMs: now, quietSinceMs: now };
     const watched: Watched = { place: JSON.stringify(place), silenceMs, ...heard };
     noteSent(socket, watched);
     watchedSockets.set(socket, watched);
     timer ??= setInterval(look, lookMs).unref();
-    // What postgres.js asks for the name that the certificate must have.
-    return Object.assign(socket, "host" in place ? place : {});
+    return socket;
+  }
+
+  async function connected(place: Place, signal: AbortSignal): Promise<net.Socket> {
+    const socket = net.connect({ ...place, noDelay: true });
+    try {
+      await once(keep(socket), "connect", { signal });
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+    return socket;
+  }
+
+  async function secured(place: Place, socket: net.Socket, signal: AbortSignal): Promise<net.Socket> {
+    if (!("host" in place)) return socket;
+    try {
+      const secured = await secure(socket, place.host, options.tls, signal);
+      if (secured !== socket) sockets.delete(socket);
+      return keep(secured);
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+
+  function keep(socket: net.Socket): net.Socket {
+    // Until postgres.js listens itself, and after it has stopped to.
+    socket.on("error", ignore);
+    for (const old of sockets) if (old.destroyed) sockets.delete(old);
+    sockets.add(socket);
+    return socket;
   }
 
   return {
@@ -143,6 +163,7 @@ export function createDialer(options: DialerOptions): Dialer {
         if (closed) throw connectionError("CONNECTION_ENDED", "the client was ended");
         const socket = await within(options.connectTimeoutMs, open());
         if (closed) socket.destroy();
+        prepareForDriver(socket);
         return socket;
       } catch (error) {
         return failing(error);
@@ -153,11 +174,6 @@ export function createDialer(options: DialerOptions): Dialer {
       for (const socket of sockets) socket.destroy();
     },
   };
-}
-
-/** An error with a code, as those of the network have. */
-export function connectionError(code: string, message: string): Error {
-  return Object.assign(new Error(message), { code });
 }
 
 /** A socket that fails once postgres.js has put its first bytes on the way: what it still held back would block it for good. */

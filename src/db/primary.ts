@@ -1,5 +1,5 @@
 /** Which of several hosts takes writes. */
-import { connectionError } from "./dial.ts";
+import { connectionError } from "./connection-error.ts";
 
 /** An answer serves all connections that are opened within this time; a fail-over takes longer. */
 const validMs = 1000;

@@ -1,4 +1,5 @@
 /** Grants in memory: the steady state of verdicts, behind the fence. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import {
   type Grant,
@@ -161,6 +162,8 @@ export function createGrantCache(options: GrantCacheOptions): GrantCache {
         if (!mayFail || error instanceof GrantsUnavailableError || error instanceof TimedOutError)
           throw error;
         mayFail = false;
+        // What ended it often ended others too: that is known within this turn of the event loop.
+        await nextTurn();
         continue;
       }
       if (!changed(since, found)) return found;

@@ -13,7 +13,8 @@ async function dialerToMute() {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as net.AddressInfo;
   const find = async () => ({ host: "127.0.0.1", port });
-  const dialer = createDialer({ find, connectTimeoutMs: 5000, silenceMs: 300 });
+  const tls = { ssl: false, sslnegotiation: undefined };
+  const dialer = createDialer({ find, tls, connectTimeoutMs: 5000, silenceMs: 300 });
   return {
     async answered() {
       const socket = await dialer.dial();

@@ -8,6 +8,7 @@ import type postgres from "postgres";
 import { connect, database, type Executor } from "../../src/db/client.ts";
 import { finallyDo } from "../harness/finally-do.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
+import { startStatements } from "../harness/statements.ts";
 import { until } from "../harness/until.ts";
 
 let url: string;
@@ -83,6 +84,54 @@ for (const [when, run] of Object.entries(work)) {
     } finally {
       await client.end({ timeout: 1 });
     }
+  });
+}
+
+/** How the other side may end a connection. */
+const endings: Record<string, (socket: net.Socket) => unknown> = {
+  ended: (socket) => socket.end(),
+  reset: (socket) => socket.resetAndDestroy(),
+};
+
+for (const [how, end] of Object.entries(endings)) {
+  test(`while statements go out in every turn, a connection is ${how}: each settles, none waits for a new connection in vain`, async (t) => {
+    const directory = new URL(url).searchParams.get("host");
+    const open = new Set<net.Socket>();
+    const link = net.createServer((socket) => {
+      open.add(socket);
+      const upstream = net.connect(`${directory}/.s.PGSQL.5432`).on("error", () => {});
+      socket
+        .on("error", () => {})
+        .on("close", () => {
+          open.delete(socket);
+          upstream.destroy();
+        });
+      socket.pipe(upstream).pipe(socket);
+    });
+    await once(link.listen(0, "127.0.0.1"), "listening");
+    finallyDo(t, () => new Promise((resolve) => link.close(resolve)));
+    const { port } = link.address() as net.AddressInfo;
+    const through = { url: `postgres://latchkey@127.0.0.1:${port}${new URL(url).pathname}` };
+    const client = connect(through, { max: 1, purpose: "turns", statementTimeoutMs: 0 });
+    finallyDo(t, () => client.end({ timeout: 0 }));
+    const load = startStatements(client);
+    finallyDo(t, async () => load.stop());
+    for (let round = 0; round < 10; round++) {
+      const before = load.answered;
+      await until(
+        () => load.answered - before,
+        (more) => more >= 50,
+      );
+      assert.equal(open.size, 1);
+      for (const socket of open) end(socket);
+    }
+    load.stop();
+    await until(
+      () => load.open,
+      (left) => left === 0,
+    );
+    assert.ok(load.failures.size > 0, "statements were lost");
+    for (const code of load.failures.keys()) assert.match(code, /^(CONNECTION_CLOSED|ECONNRESET)$/);
   });
 }
 

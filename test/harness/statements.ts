@@ -1,0 +1,50 @@
+/** Statements that go out in every turn of the event loop. */
+import type postgres from "postgres";
+
+export interface Statements {
+  readonly answered: number;
+  /** Sent, and neither answered nor failed. */
+  readonly open: number;
+  /** Those that failed, by the code of the error. */
+  readonly failures: Map<string, number>;
+  /** No more are sent. */
+  stop(): void;
+}
+
+/** More that wait would hide one that waits for ever. */
+const maxOpen = 20;
+
+export function startStatements(client: postgres.Sql): Statements {
+  const failures = new Map<string, number>();
+  let [running, open, answered] = [true, 0, 0];
+  async function send(): Promise<void> {
+    open++;
+    try {
+      await client`SELECT 1`;
+      answered++;
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      failures.set(String(code), (failures.get(String(code)) ?? 0) + 1);
+    } finally {
+      open--;
+    }
+  }
+  function turn(): void {
+    if (!running) return;
+    if (open < maxOpen) void send();
+    setImmediate(turn);
+  }
+  turn();
+  return {
+    get answered() {
+      return answered;
+    },
+    get open() {
+      return open;
+    },
+    failures,
+    stop() {
+      running = false;
+    },
+  };
+}
