@@ -194,7 +194,8 @@ export const requestLogs = pgTable(
     responseBytes: bigint("response_bytes", { mode: "bigint" }),
     peerAddress: inet("peer_address"),
     userAgent: text("user_agent").notNull().default(""),
-    requestId: text("request_id").notNull(),
+    /** The client's own; null: it sent none, and the call's id stands for it. */
+    requestId: text("request_id"),
     instanceId: uuid("instance_id").notNull(),
     errorMessage: text("error_message"),
     /** 32 hexadecimal digits, as in `traceparent`. */

@@ -55,7 +55,7 @@ export type SelectedRow = {
   response_bytes: string | null;
   peer_address: string | null;
   user_agent: string;
-  request_id: string;
+  request_id: string | null;
   instance_id: string;
   error_message: string | null;
   trace_id: string | null;
@@ -78,7 +78,7 @@ export function toRow(selected: SelectedRow): RequestLogRow {
     responseBytes: toBigInt(selected.response_bytes),
     peerAddress: selected.peer_address,
     userAgent: selected.user_agent,
-    requestId: selected.request_id,
+    requestId: selected.request_id ?? selected.id,
     instanceId: selected.instance_id,
     errorMessage: selected.error_message,
     traceId: selected.trace_id,

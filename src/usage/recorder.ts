@@ -48,6 +48,7 @@ const retryMs = { first: 50, most: 1000 };
 const wrongPartition = "23514";
 /** So often in a row a batch is tried again for it, before its rows are suspected. */
 const maxMisses = 3;
+const longestExpectedMs = 20;
 /** A commit that takes longer counts as failed. It may yet succeed: the batch's number keeps it from counting twice. */
 const writeTimeoutMs = 10_000;
 
@@ -72,13 +73,26 @@ export function createRecorder(options: RecorderOptions): Recorder {
   let abandoned = false;
   let inBatch = 0;
   let oldestInBatch: EndedCall | undefined;
+  /** Strict: the next batch waits for so many calls, and so long, by performance.now(). */
+  let expected = 0;
+  let expectedByMs = 0;
 
   const hasWork = () => pending.length > 0 || rowless.methodRollups.size > 0 || rowless.keys.size > 0;
 
   function schedule(): void {
     if (writing !== undefined || !hasWork()) return;
-    if (strict || pending.length >= maxBatchRows || closed) startWriting();
-    else timer ??= setTimeout(startWriting, gatherMs);
+    const waitMs = strict ? expectedByMs - performance.now() : gatherMs;
+    if (pending.length >= (strict ? expected : maxBatchRows) || waitMs <= 0 || closed) startWriting();
+    else timer ??= setTimeout(startWriting, waitMs);
+  }
+
+  /**
+   * Strict: whoever was answered often calls again at once, and one commit of all costs far less than two
+   * of halves. They are waited for as long as the last batch took.
+   */
+  function expectAgain(answered: number, tookMs: number): void {
+    expected = Math.min(maxBatchRows, pending.length + answered);
+    expectedByMs = performance.now() + Math.min(tookMs, longestExpectedMs);
   }
 
   function startWriting(): void {
@@ -94,6 +108,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
   async function writeNext(): Promise<void> {
     // What ends in this turn of the event loop shares the commit.
     await new Promise((resolve) => setImmediate(resolve));
+    const startedMs = performance.now();
     const taken = pending.splice(0, maxBatchRows);
     const counted = rowless;
     rowless = emptyTotals();
@@ -131,6 +146,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     oldestInBatch = undefined;
     failing = false;
     reportDropped();
+    expectAgain(taken.length, performance.now() - startedMs);
     for (const { settle } of taken) settle?.resolve();
   }
 

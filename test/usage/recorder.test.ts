@@ -1,7 +1,7 @@
 /** The recorder when its database fails: nothing that was counted is lost, nothing is counted twice. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import type { EndedCall } from "../../src/auth/call.ts";
 import { methodName } from "../../src/auth/method-name.ts";
@@ -67,6 +67,28 @@ test("strict: a call's promise resolves only once it is committed", async () => 
   gate.resolve();
   await promise;
   assert.equal(committed, true);
+});
+
+test("strict: who is answered and calls again shares the next commit with those who waited", async () => {
+  const batches: string[][] = [];
+  const { recorder } = setUp({
+    durability: "strict",
+    async write({ calls }) {
+      batches.push(calls.map(({ id }) => id));
+      await sleep(30);
+    },
+  });
+  const [first, waits, again, alone] = [call(), call(), call(), call()];
+  const answered = recorder.record(first);
+  await until(() => batches.length, Boolean);
+  const waited = recorder.record(waits);
+  await answered;
+  // As long as an answer takes to its caller and the next call back, in turns of the event loop.
+  for (let n = 0; n < 10; n++) await turn();
+  await Promise.all([waited, recorder.record(again)]);
+  // Of the two that were answered only one comes again: it is not kept waiting for the other.
+  await recorder.record(alone);
+  assert.deepEqual(batches, [[first.id], [waits.id, again.id], [alone.id]]);
 });
 
 test("batched: calls of an outage are kept and written when the database is back", async () => {

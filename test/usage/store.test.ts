@@ -190,7 +190,7 @@ test("each row says all of its own call, whatever others of its batch share with
         response_bytes: call.responseBytes?.toString() ?? null,
         peer_address: call.peerAddress ?? null,
         user_agent: call.userAgent,
-        request_id: call.requestId,
+        request_id: call.requestId === call.id ? null : call.requestId,
         error_message: call.errorMessage ?? null,
         trace_id: call.traceId ?? null,
       },

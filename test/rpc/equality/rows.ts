@@ -22,8 +22,7 @@ export async function readRows(
     const rows = await sql`
       SELECT side.user_agent AS side, log.service, log.method, log.protocol, log.code, log.denial_reason, log.user_id,
         log.api_key_id, log.credential_kind, log.request_bytes, log.response_bytes, log.peer_address, log.user_agent,
-        CASE WHEN log.request_id = log.id::text THEN '(made)' ELSE log.request_id END AS request_id,
-        log.error_message, log.trace_id
+        log.request_id, log.error_message, log.trace_id
       FROM request_logs log JOIN request_logs side USING (instance_id)
       WHERE side.user_agent IN ('lean', 'stock') AND log.user_agent LIKE 'equality/%'
       ORDER BY log.time, log.id`;
