@@ -22,6 +22,8 @@ export interface DatabaseHost {
   /** Undefined: the program's client makes sockets of its own, and so do those opened here. */
   readonly place: Place | undefined;
   readonly tls: TlsSettings;
+  /** Asked for each connection, where a program's client has a function. */
+  readonly password?: () => string | Promise<string>;
   /** What a program's client says of its sessions. */
   readonly own?: Pick<postgres.ParsedOptions, "connection" | "prepare">;
 }
@@ -76,16 +78,18 @@ function hostsOfClient(client: postgres.Sql): [DatabaseHost, ...DatabaseHost[]] 
   const { database, user, pass, ssl, sslnegotiation, socket, connection, prepare } = given;
   const own = { connection, prepare };
   const tls = { ssl, sslnegotiation };
+  const asked = typeof pass === "function" && { password: pass };
   const session = { database, user, pass, ...tls };
   const openAt = (where: object) => (settings: Settings) =>
     postgres({ ...session, ...where, ...settings } as Settings);
   if (socket !== undefined) {
     return [{ open: openAt({ host: given.host, port: given.port, socket }), place: undefined, tls, own }];
   }
-  if (given.path) return [{ open: openAt({ path: given.path }), place: { path: given.path }, tls, own }];
+  if (given.path)
+    return [{ open: openAt({ path: given.path }), place: { path: given.path }, tls, own, ...asked }];
   return given.host.map((host, i) => {
     const place = { host, port: given.port[i] ?? 5432 };
-    return { open: openAt(place), place, tls, own };
+    return { open: openAt(place), place, tls, own, ...asked };
   }) as [DatabaseHost, ...DatabaseHost[]];
 }
 

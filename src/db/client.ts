@@ -71,7 +71,7 @@ export function connect(address: DatabaseAddress, options: ConnectOptions): Clie
 }
 
 function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: ConnectOptions): Client {
-  const [{ open, place, tls, own }] = hosts;
+  const [{ open, place, tls, password, own }] = hosts;
   const settings: postgres.Options<Record<string, postgres.PostgresType>> = {
     max: options.max,
     connect_timeout: connectTimeoutMs / 1000,
@@ -95,8 +95,14 @@ function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: C
   // Whoever gave sockets of their own knows better how to connect.
   if (place === undefined)
     return surviveLostConnections(Object.assign(open(settings), { connections: () => undefined }));
+  const find = hosts.length === 1 ? async () => place : placeFinder(hosts);
+  let pass: string | undefined;
   const dialer = createDialer({
-    find: hosts.length === 1 ? async () => place : placeFinder(hosts),
+    async find() {
+      // Asked by postgres.js itself, a connection that ends meanwhile would end the process.
+      if (password !== undefined) pass = await password();
+      return find();
+    },
     tls,
     connectTimeoutMs,
     // A statement that Postgres itself gives up is answered.
@@ -104,6 +110,7 @@ function connectTo(hosts: readonly [DatabaseHost, ...DatabaseHost[]], options: C
   });
   // Of its own too, which its types leave out. They come with their TLS.
   Object.assign(settings, { socket: dialer.dial, ssl: false });
+  if (password !== undefined) Object.assign(settings, { pass: () => pass });
   return surviveLostConnections(closeWith(open(settings), dialer));
 }
 

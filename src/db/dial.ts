@@ -1,9 +1,8 @@
 /** The sockets that postgres.js is given: each to the host that is asked for at that moment, and cut where nothing more comes. */
 import { once } from "node:events";
 import net from "node:net";
-import { within } from "../within.ts";
 import { connectionError } from "./connection-error.ts";
-import { giveUp, prepareForDriver } from "./driver-socket.ts";
+import { prepareForDriver } from "./driver-socket.ts";
 import { secure, type TlsSettings } from "./tls.ts";
 
 /** Where a server listens. */
@@ -38,6 +37,7 @@ export interface Dialer {
 
 interface Watched {
   readonly place: string;
+  readonly cut: () => void;
   readonly silenceMs: number;
   read: number;
   /** What had come when something was last sent; -1: nothing has been sent yet. */
@@ -65,7 +65,7 @@ function look(): void {
       watched.read = socket.bytesRead;
       watched.quietSinceMs = now;
     } else if (watched.silenceMs > 0 && now - watched.quietSinceMs > watched.silenceMs) {
-      cut(socket);
+      watched.cut();
       cutIdle(watched);
     }
   }
@@ -77,7 +77,7 @@ function look(): void {
 /** Those to the same host of which nothing has come since either: each would fail the next statement only to be found out. */
 function cutIdle({ place, quietSinceMs }: Watched): void {
   for (const [socket, watched] of watchedSockets) {
-    if (watched.place === place && watched.heardMs < quietSinceMs && isIdle(socket, watched)) cut(socket);
+    if (watched.place === place && watched.heardMs < quietSinceMs && isIdle(socket, watched)) watched.cut();
   }
 }
 
@@ -100,24 +100,25 @@ function isIdle(socket: net.Socket, watched: Watched): boolean {
   return socket.bytesRead > watched.readWhenSent;
 }
 
-function cut(socket: net.Socket): void {
-  watchedSockets.delete(socket);
-  giveUp(socket);
-}
-
 export function createDialer(options: DialerOptions): Dialer {
   const sockets = new Set<net.Socket>();
-  let closed = false;
+  const closing = new AbortController();
 
-  async function open(): Promise<net.Socket> {
-    const place = await options.find();
-    const signal = AbortSignal.timeout(options.connectTimeoutMs);
+  async function open(signal: AbortSignal): Promise<net.Socket> {
+    const place = await unlessAborted(signal, options.find());
     const socket = await secured(place, await connected(place, signal), signal);
     const now = performance.now();
-    const { silenceMs } = options;
-    const heard = { read: socket.bytesRead, readWhenSent: -1, heardMs: now, quietSinceMs: now };
-    const watched: Watched = { place: JSON.stringify(place), silenceMs, ...heard };
+    const watched: Watched = {
+      place: JSON.stringify(place),
+      cut: () => cut(),
+      silenceMs: options.silenceMs,
+      read: socket.bytesRead,
+      readWhenSent: -1,
+      heardMs: now,
+      quietSinceMs: now,
+    };
     noteSent(socket, watched);
+    const cut = prepareForDriver(socket);
     watchedSockets.set(socket, watched);
     timer ??= setInterval(look, lookMs).unref();
     return socket;
@@ -159,32 +160,42 @@ export function createDialer(options: DialerOptions): Dialer {
       return [...sockets].filter((socket) => !socket.destroyed).length;
     },
     async dial() {
+      const late = AbortSignal.timeout(options.connectTimeoutMs);
       try {
-        if (closed) throw connectionError("CONNECTION_ENDED", "the client was ended");
-        const socket = await within(options.connectTimeoutMs, open());
-        if (closed) socket.destroy();
-        prepareForDriver(socket);
-        return socket;
+        return await open(AbortSignal.any([closing.signal, late]));
       } catch (error) {
-        return failing(error);
+        if (closing.signal.aborted)
+          return failing(connectionError("CONNECTION_ENDED", "the client was ended"));
+        if (!late.aborted) return failing(error);
+        return failing(connectionError("CONNECT_TIMEOUT", "the database host does not answer"));
       }
     },
     close() {
-      closed = true;
+      closing.abort();
       for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+/** Settles as the promise does, or rejects once it is too late: what it still brings is nobody's. */
+async function unlessAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  signal.addEventListener("abort", abort);
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+    promise.catch(ignore);
+  }
 }
 
 /** A socket that fails once postgres.js has put its first bytes on the way: what it still held back would block it for good. */
 function failing(error: unknown): net.Socket {
   // What is written must not fail first, with an error that says less.
   const socket = Object.assign(new net.Socket(), { write: () => true });
-  socket.on("error", () => {});
-  const failure =
-    error instanceof Error && error.name === "AbortError"
-      ? connectionError("CONNECT_TIMEOUT", "the database host does not answer")
-      : (error as Error);
-  setImmediate(() => setImmediate(() => socket.destroy(failure)));
+  socket.on("error", ignore);
+  setImmediate(() => setImmediate(() => socket.destroy(error as Error)));
   return socket;
 }

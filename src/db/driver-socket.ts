@@ -1,5 +1,8 @@
 /** Sockets for postgres.js 3.4.9, which survives few of the ways in which a connection can end. */
 import type net from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { connectionError } from "./connection-error.ts";
+import { ServerMessages } from "./server-messages.ts";
 
 /**
  * "Authenticate by SCRAM-SHA-256", as Postgres asks for it. Of all that a server may say first, this has
@@ -17,44 +20,81 @@ const saslRequest = (() => {
 /** Enough for 1024 bytes of answers: so many are written at once. */
 const saslRequests = Buffer.concat(Array.from({ length: 24 }, () => saslRequest));
 
-const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
 const ignore = (): void => {};
 
+type Write = (...args: unknown[]) => boolean;
+type Emit = (event: string | symbol, ...args: unknown[]) => boolean;
+
 /**
- * Prepares a connected socket that postgres.js is about to be given.
+ * Prepares a connected socket that postgres.js is about to be given. Returns what cuts it: what runs
+ * on it then fails with CONNECTION_CLOSED.
  *
- * - It is told that a socket has closed as soon as nothing more comes of it. What it sent between an
- *   error, or the end, and the "close" of Node would never be answered, nor fail.
- * - What it held back for the next turn of the event loop as a connection closed stays in its buffer, and
- *   from then on nothing of that connection is ever written: each that replaces it would time out
- *   (`nextWriteTimer` in its `connection.js`). The buffer is emptied here, and the socket given up: it
- *   connects again.
+ * - postgres.js is told that a socket has closed as soon as nothing more comes of it. What it sent
+ *   between an error, or the end, and the "close" of Node would never be answered, nor fail.
+ * - Where a session ends before it has begun, that is an error: else postgres.js would connect again and
+ *   again, and its first statement never fail.
+ * - An error with which the server ends the session is an error of the connection. As an answer it would
+ *   be kept, and be told to the first statement of the next connection.
+ * - What postgres.js held back for the next turn of the event loop as a connection closed stays in its
+ *   buffer, and from then on nothing of that connection is ever written: each that replaces it would time
+ *   out (`nextWriteTimer` in its `connection.js`). The buffer is emptied here, and the socket given up
+ *   without an error: it connects again.
  */
-export function prepareForDriver(socket: net.Socket): void {
+export function prepareForDriver(socket: net.Socket): () => void {
   const [write, emit] = [socket.write.bind(socket), socket.emit.bind(socket)] as [Write, Emit];
+  const messages = new ServerMessages();
   let wrote = false;
   let emptying = false;
+
+  function close(error?: Error): void {
+    if (socket.destroyed) return;
+    socket.destroy();
+    if (error !== undefined) emit("error", error);
+    tellClosed(error !== undefined);
+  }
+
+  /** Once: it takes its listeners away. */
+  function tellClosed(failed: boolean): void {
+    emit("close", failed);
+    socket.on("error", ignore);
+  }
+
+  function cut(): void {
+    close(
+      messages.ready
+        ? undefined
+        : connectionError("CONNECTION_CLOSED", "the connection to the database ended before it was ready"),
+    );
+  }
+
   Object.assign(socket, {
     write(...args: unknown[]) {
       if (emptying) return true;
       const [chunk] = args;
       // What was left of the last connection stands before the first message, whose length comes first.
-      if (!wrote && chunk instanceof Buffer && chunk.readInt32BE(0) !== chunk.length) {
+      if (!wrote && chunk instanceof Buffer && (chunk.length < 4 || chunk.readInt32BE(0) !== chunk.length)) {
         emptying = true;
-        setImmediate(giveUp, socket);
+        setImmediate(close);
         return true;
       }
       wrote = true;
       return write(...args);
     },
     emit(event: string | symbol, ...args: unknown[]) {
+      if (event === "data") {
+        const { pass, fatal } = messages.read(args[0] as Buffer);
+        if (pass.length > 0) emit(event, pass);
+        if (fatal !== undefined) close(fatal);
+        return true;
+      }
       const heard = emit(event, ...args);
-      if (event === "error") tellClosed(socket, true);
-      else if (event === "end") giveUp(socket);
+      if (event === "error") tellClosed(true);
+      else if (event === "end") cut();
       return heard;
     },
   });
   void emptyWhereBlocked();
+  return cut;
 
   async function emptyWhereBlocked(): Promise<void> {
     // Not blocked, it writes in the turn after the one in which it was given the socket.
@@ -65,24 +105,6 @@ export function prepareForDriver(socket: net.Socket): void {
     emit("data", saslRequests);
     await nextTurn();
     await nextTurn();
-    giveUp(socket);
+    close();
   }
-}
-
-type Write = (...args: unknown[]) => boolean;
-type Emit = (event: string | symbol, ...args: unknown[]) => boolean;
-
-/**
- * Cuts a connection. Without an error: what ran on it fails with CONNECTION_CLOSED.
- */
-export function giveUp(socket: net.Socket): void {
-  if (socket.destroyed) return;
-  socket.destroy();
-  tellClosed(socket, false);
-}
-
-/** Once: it takes its listeners away. */
-function tellClosed(socket: net.Socket, failed: boolean): void {
-  socket.emit("close", failed);
-  socket.on("error", ignore);
 }

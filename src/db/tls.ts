@@ -15,8 +15,6 @@ export interface TlsSettings {
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 /** Modes that encrypt without asking who is there. */
 const unverified = new Set<unknown>(["require", "prefer", "allow"]);
-/** Modes that go on in plain text with a server that has no TLS. */
-const optional = new Set<unknown>(["prefer", "allow"]);
 
 /**
  * Speaks TLS on a connected socket where the settings ask for it; resolves with the socket to use from
@@ -31,7 +29,7 @@ export async function secure(
   if (!ssl) return socket;
   const direct = sslnegotiation === "direct";
   if (!direct && !(await hasTls(socket, signal))) {
-    if (optional.has(ssl)) return socket;
+    if (ssl === "prefer") return socket;
     throw connectionError(
       "TLS_REFUSED",
       "the database server has no TLS: switch it on there, or connect with sslmode=disable",
@@ -47,6 +45,8 @@ export async function secure(
   });
   try {
     await once(secured, "secureConnect", { signal });
+    if (direct && secured.alpnProtocol !== "postgresql")
+      throw connectionError("TLS_REFUSED", "who answers at the database's address is no Postgres");
   } catch (error) {
     secured.on("error", () => {}).destroy();
     throw error;
@@ -66,7 +66,8 @@ async function hasTls(socket: net.Socket, signal: AbortSignal): Promise<boolean>
     }),
   ])) as [Buffer];
   // More than the one byte would be of somebody in between, who says in plain text what is to be taken for encrypted.
-  if (answer.length !== 1)
+  const said = answer.toString("latin1");
+  if (said !== "S" && said !== "N")
     throw connectionError("TLS_REFUSED", "the database server answered something else when asked for TLS");
-  return answer[0] === "S".charCodeAt(0);
+  return said === "S";
 }

@@ -8,7 +8,8 @@ import { createDialer } from "../../src/db/dial.ts";
 /** A dialer to a host that answers the first message on each connection, and no other. */
 async function dialerToMute() {
   const server = net.createServer((socket) => {
-    socket.once("data", () => socket.write("answer")).on("error", () => {});
+    // ReadyForQuery
+    socket.once("data", () => socket.write("Z\0\0\0\u0005I")).on("error", () => {});
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as net.AddressInfo;
