@@ -6,6 +6,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { createToken } from "../../src/auth/token.ts";
 import { noteSecret } from "../harness/secrets.ts";
 import { clientsOf, startServer, type TestServer } from "../harness/server.ts";
+import { lookupsSeen, watchStatements } from "../harness/statements-seen.ts";
 import { until } from "../harness/until.ts";
 import { createKeyWorld, type KeyWorld } from "../keys/world.ts";
 import { openBrowser } from "./browser.ts";
@@ -16,18 +17,15 @@ before(async () => {
   // However busy the machine is, what was found is remembered.
   world = await createKeyWorld({ cacheMaxStalenessMs: 60_000 });
   latchkey = world.latchkey;
-  await latchkey.sql`CREATE EXTENSION pg_stat_statements`;
+  await watchStatements(latchkey.sql);
 });
 after(() => world.close());
 
-/** Statements that looked keys up since the last count, and rows that they were for. */
+/** Statements that looked keys up since the last count. */
 async function lookUps(): Promise<number> {
-  const [row] = await latchkey.sql<{ calls: number }[]>`
-    SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements
-    WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND query LIKE '%"api_keys"."hash" = ANY%'`;
-  await latchkey.sql`SELECT pg_stat_statements_reset()`;
-  return row?.calls ?? 0;
+  const lookups = await lookupsSeen(latchkey.sql);
+  await watchStatements(latchkey.sql);
+  return lookups;
 }
 
 test("tokens that nobody has are looked up many at a time, and once", async () => {

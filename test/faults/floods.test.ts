@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import type postgres from "postgres";
 import { openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
+import { lookupsSeen, watchStatements } from "../harness/statements-seen.ts";
 import { codeOf, flood } from "./flood.ts";
 import { startTarget, type Target } from "./target.ts";
 import { createUnknownToken } from "./tokens.ts";
@@ -20,7 +21,6 @@ before(async () => {
     LATCHKEY_CACHE_MAX_STALENESS_MS: "20000",
   });
   sql = openSql(target.databaseUrl);
-  await sql`CREATE EXTENSION pg_stat_statements`;
 });
 after(async () => {
   await sql.end();
@@ -36,15 +36,6 @@ async function createKeys(count: number): Promise<string[]> {
     ),
   );
   return created.map(({ token }) => noteSecret(token));
-}
-
-/** How often grants were read from the database. */
-async function lookups(): Promise<number> {
-  const [row] = await sql<{ calls: number }[]>`
-    SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements
-    WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND query ILIKE '%"api_keys"."hash" = ANY%'`;
-  return row?.calls ?? 0;
 }
 
 const anyShape = () => noteSecret(randomBytes(9 + Math.floor(Math.random() * 20)).toString("hex"));
@@ -68,7 +59,7 @@ for (const [name, token, address] of floods) {
     target.callers.resume();
     await target.callers.callMore(200);
     const quiet = target.callers.report();
-    await sql`SELECT pg_stat_statements_reset()`;
+    await watchStatements(sql);
 
     target.callers.resume();
     const startedMs = performance.now();
@@ -92,7 +83,7 @@ for (const [name, token, address] of floods) {
     const tookS = (performance.now() - startedMs) / 1000;
     target.callers.pause();
     const flooded = target.callers.report();
-    const statements = await lookups();
+    const statements = await lookupsSeen(sql);
 
     firstUse.sort((a, b) => a - b);
     t.diagnostic(
@@ -111,9 +102,9 @@ test("sent again, unknown tokens make no statement", async () => {
   let n = 0;
   const again = { url: target.url, connections: 2, streams: 50, token: () => tokens[n++ % 100] ?? "" };
   await flood({ ...again, calls: 100 });
-  await sql`SELECT pg_stat_statements_reset()`;
+  await watchStatements(sql);
   assert.deepEqual([...(await flood({ ...again, calls: 2000 }))], [["unauthenticated", 2000]]);
-  assert.equal(await lookups(), 0);
+  assert.equal(await lookupsSeen(sql), 0);
 });
 
 /** Runs while no look-up is answered, as on a database that is very slow; then all are. */
@@ -142,7 +133,7 @@ test("while look-ups wait, a flood is told to try again; good keys from elsewher
   target.callers.resume();
   await target.callers.callMore(100);
   const quiet = target.callers.report();
-  await sql`SELECT pg_stat_statements_reset()`;
+  await watchStatements(sql);
   let ended = new Map<string, number>();
   let good: string[] = [];
   let late = "";
@@ -171,7 +162,7 @@ test("while look-ups wait, a flood is told to try again; good keys from elsewher
   target.callers.pause();
   const waited = target.callers.report();
   t.diagnostic(
-    `the flood: ${[...ended].join(" ")} with ${await lookups()} statements; a good key from its address: ${late}; good keys from elsewhere: ` +
+    `the flood: ${[...ended].join(" ")} with ${await lookupsSeen(sql)} statements; a good key from its address: ${late}; good keys from elsewhere: ` +
       `${good.filter((code) => code === "ok").length} of ${good.length} ok; keys in memory: p99 ${quiet.p99Ms} ms before, ${waited.p99Ms} ms meanwhile, ${waited.errors.length} of ${waited.calls} failed`,
   );
   assert.deepEqual(waited.errors, [], "keys in memory are served");

@@ -4,13 +4,13 @@ import { after, before, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { Health } from "../../src/gen/health/v1/health_pb.js";
 import { connectTransport, createUserAndKey, startServer, type TestServer } from "../harness/server.ts";
+import { statementsSeen, watchStatements } from "../harness/statements-seen.ts";
 import { until } from "../harness/until.ts";
 
 let latchkey: TestServer;
 before(async () => {
   // Health's handler asks nothing of the database: what is seen is what the guard costs.
   latchkey = await startServer({ logInfrastructure: true });
-  await latchkey.sql`CREATE EXTENSION pg_stat_statements`;
 });
 after(() => latchkey.close());
 
@@ -28,16 +28,15 @@ test("a thousand authenticated calls cost no SELECT, and far fewer statements th
     await until(committed, (found) => found === n);
   }
 
-  await latchkey.sql`SELECT pg_stat_statements_reset()`;
+  await watchStatements(latchkey.sql);
   for (let round = 0; round < 20; round++) {
     await Promise.all(Array.from({ length: 50 }, () => health.check({})));
   }
   await until(committed, (n) => n === 1002);
 
-  const seen = await latchkey.sql<{ query: string; calls: number }[]>`
-    SELECT query, calls::int FROM pg_stat_statements
-    WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND query NOT LIKE 'SELECT request_count%' AND query NOT LIKE '%pg_stat_statements%'`;
+  const seen = (await statementsSeen(latchkey.sql)).filter(
+    ({ query }) => !query.startsWith("SELECT request_count"),
+  );
   const selects = seen.filter(({ query }) => /^\s*select/i.test(query) && !/pg_notify/.test(query));
   assert.deepEqual(selects, []);
   const batches = seen.filter(({ query }) => query.includes("request_logs"));
