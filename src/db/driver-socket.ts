@@ -20,6 +20,9 @@ const saslRequest = (() => {
 /** Enough for 1024 bytes of answers: so many are written at once. */
 const saslRequests = Buffer.concat(Array.from({ length: 24 }, () => saslRequest));
 
+/** What stands after the length of a request to cancel a statement: it is answered by the end alone. */
+const cancelRequest = 80_877_102;
+
 const ignore = (): void => {};
 
 type Write = (...args: unknown[]) => boolean;
@@ -45,6 +48,7 @@ export function prepareForDriver(socket: net.Socket): () => void {
   const messages = new ServerMessages();
   let wrote = false;
   let emptying = false;
+  let isCancelRequest = false;
 
   function close(error?: Error): void {
     if (socket.destroyed) return;
@@ -61,7 +65,7 @@ export function prepareForDriver(socket: net.Socket): () => void {
 
   function cut(): void {
     close(
-      messages.ready
+      messages.ready || isCancelRequest
         ? undefined
         : connectionError("CONNECTION_CLOSED", "the connection to the database ended before it was ready"),
     );
@@ -77,6 +81,7 @@ export function prepareForDriver(socket: net.Socket): () => void {
         setImmediate(close);
         return true;
       }
+      if (!wrote) isCancelRequest = chunk instanceof Buffer && isCancel(chunk);
       wrote = true;
       return write(...args);
     },
@@ -107,4 +112,8 @@ export function prepareForDriver(socket: net.Socket): () => void {
     await nextTurn();
     close();
   }
+}
+
+function isCancel(chunk: Buffer): boolean {
+  return chunk.length === 16 && chunk.readInt32BE(4) === cancelRequest;
 }

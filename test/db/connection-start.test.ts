@@ -119,6 +119,26 @@ test("after a session was ended within a statement, and the database refused for
   }
 });
 
+test("a statement that is cancelled fails as that, and nothing else does", async (t) => {
+  const client = connect({ url: await createTestDatabase() }, { ...options, max: 2, statementTimeoutMs: 0 });
+  finallyDo(t, () => client.end({ timeout: 0 }));
+  const uncaught: unknown[] = [];
+  const note = (error: unknown) => uncaught.push(error);
+  process.on("unhandledRejection", note);
+  finallyDo(t, async () => process.off("unhandledRejection", note));
+  const statement = client`SELECT pg_sleep(20)`;
+  const cancelled = assert.rejects(statement, { code: "57014" });
+  await until(
+    () => client`SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(20)'`,
+    ({ length }) => length === 1,
+  );
+  statement.cancel();
+  await cancelled;
+  await until(client.connections, (n) => n === 2);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(uncaught, []);
+});
+
 test("the password of a program's client may be slow, and may fail: the statement is told", async (t) => {
   const url = await createTestDatabase();
   const listener = await listen(t, (socket) => passTo(url, socket));
