@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type IncomingMessage, type RequestListener, Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { createServer as createTlsServer, TLSSocket } from "node:tls";
 import type { Http1Connection, Http1Handler, Http1Request } from "./http1/connection.ts";
 import { createHttp1Connections, type Http1Connections } from "./http1/connections.ts";
 import type { Http2Stream } from "./http2/stream.ts";
@@ -255,6 +255,9 @@ class OnePortServer extends Server {
     // One that was handed over while it was not yet asked for anything: nobody counts its time any more.
     if (this.#draining) this.#endUnlessAsked(socket, undefined);
     this.#serveHttp1.call(this, socket);
+    // With a listener for its data node:http reads the socket, not the TLS below it. That goes on to bring what it
+    // has read, although node has paused it for an answer that is still on its way, and is then told "HPE_PAUSED".
+    if (socket instanceof TLSSocket) socket.on("data", ignore);
   }
 
   #onHttp1Request(req: IncomingMessage, res: ServerResponse): void {

@@ -104,7 +104,7 @@ async function start({ leanUnary, tls }: Run): Promise<TestServer> {
   await writeFile(tlsKey, pem.key);
   // What a case sends for a stream that is still open has to be read before its answer, also after a busy while.
   const unary = async (request: Bytes) => {
-    await sleep(50);
+    await sleep(200);
     for (let i = 0; i < 5; i++) await turn();
     return request;
   };
