@@ -48,6 +48,7 @@ const retryMs = { first: 50, most: 1000 };
 const wrongPartition = "23514";
 /** So often in a row a batch is tried again for it, before its rows are suspected. */
 const maxMisses = 3;
+/** Strict: so long a batch waits at most for callers to call again. */
 const longestExpectedMs = 20;
 /** A commit that takes longer counts as failed. It may yet succeed: the batch's number keeps it from counting twice. */
 const writeTimeoutMs = 10_000;

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { connect } from "../../src/db/client.ts";
 import { hostsOf } from "../../src/db/database-url.ts";
 import { findPrimary } from "../../src/db/primary.ts";
+import { closedPort } from "../harness/closed-port.ts";
 import { createTestDatabase } from "../harness/postgres.ts";
 
 const options = { max: 1, purpose: "test", statementTimeoutMs: 1000 };
@@ -31,15 +32,6 @@ for (const [url, expected] of [
       expected,
     );
   });
-}
-
-/** A port that refuses. */
-async function closedPort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 test("a statement fails, and does not wait for ever, while none of several hosts answers", async () => {

@@ -117,19 +117,11 @@ for (const [how, end] of Object.entries(endings)) {
     const load = startStatements(client);
     finallyDo(t, async () => load.stop());
     for (let round = 0; round < 10; round++) {
-      const before = load.answered;
-      await until(
-        () => load.answered - before,
-        (more) => more >= 50,
-      );
+      await load.answered(50);
       assert.equal(open.size, 1);
       for (const socket of open) end(socket);
     }
-    load.stop();
-    await until(
-      () => load.open,
-      (left) => left === 0,
-    );
+    await load.settled();
     assert.ok(load.failures.size > 0, "statements were lost");
     for (const code of load.failures.keys()) assert.match(code, /^(CONNECTION_CLOSED|ECONNRESET)$/);
   });

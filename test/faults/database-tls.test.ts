@@ -12,6 +12,7 @@ import postgres from "postgres";
 import type { DatabaseAddress } from "../../src/db/address.ts";
 import { connect, database } from "../../src/db/client.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded/embedded.ts";
+import { closedPort } from "../harness/closed-port.ts";
 import { finallyDo } from "../harness/finally-do.ts";
 import { pem } from "../harness/pem.ts";
 import { openSql } from "../harness/postgres.ts";
@@ -40,7 +41,7 @@ before(async () => {
     chownSync(join(data, name), uid, gid);
   }
   writeFileSync(join(data, "pg_hba.conf"), "host all all 127.0.0.1/32 trust\n");
-  port = await freePort();
+  port = await closedPort();
   const settings = {
     ssl: "on",
     listen_addresses: "127.0.0.1",
@@ -66,14 +67,6 @@ after(async () => {
   }
   await rm(dataDir, { recursive: true, force: true });
 });
-
-async function freePort(): Promise<number> {
-  const listener = net.createServer();
-  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
-  const { port } = listener.address() as net.AddressInfo;
-  await new Promise((resolve) => listener.close(resolve));
-  return port;
-}
 
 const at = (host: string, query = "") => ({ url: `postgres://latchkey@${host}:${port}/latchkey${query}` });
 const own = (ssl: object) =>
@@ -159,17 +152,9 @@ test("while statements go out in every turn, sessions are ended: each statement 
   const load = startStatements(client);
   finallyDo(t, async () => load.stop());
   for (let round = 0; round < 10; round++) {
-    const before = load.answered;
-    await until(
-      () => load.answered - before,
-      (more) => more >= 50,
-    );
+    await load.answered(50);
     await admin`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'latchkey turns'`;
   }
-  load.stop();
-  await until(
-    () => load.open,
-    (open) => open === 0,
-  );
+  await load.settled();
   for (const code of load.failures.keys()) assert.match(code, /^(57P01|CONNECTION_CLOSED|ECONNRESET)$/);
 });

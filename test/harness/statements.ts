@@ -1,14 +1,16 @@
 /** Statements that go out in every turn of the event loop. */
 import type postgres from "postgres";
+import { until } from "./until.ts";
 
 export interface Statements {
-  readonly answered: number;
-  /** Sent, and neither answered nor failed. */
-  readonly open: number;
+  /** Resolves when so many more were answered. */
+  answered(more: number): Promise<void>;
   /** Those that failed, by the code of the error. */
   readonly failures: Map<string, number>;
   /** No more are sent. */
   stop(): void;
+  /** Stops, and resolves when each that was sent was answered or has failed. */
+  settled(): Promise<void>;
 }
 
 /** More that wait would hide one that waits for ever. */
@@ -35,16 +37,25 @@ export function startStatements(client: postgres.Sql): Statements {
     setImmediate(turn);
   }
   turn();
+  const stop = () => {
+    running = false;
+  };
   return {
-    get answered() {
-      return answered;
-    },
-    get open() {
-      return open;
-    },
     failures,
-    stop() {
-      running = false;
+    stop,
+    async answered(more) {
+      const wanted = answered + more;
+      await until(
+        () => answered,
+        (n) => n >= wanted,
+      );
+    },
+    async settled() {
+      stop();
+      await until(
+        () => open,
+        (n) => n === 0,
+      );
     },
   };
 }
