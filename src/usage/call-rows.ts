@@ -7,63 +7,48 @@ import { type SQL, sql } from "drizzle-orm";
 import type { EndedCall } from "../auth/call.ts";
 import type { Subject } from "../auth/verdict.ts";
 import { requestLogs } from "../db/schema.ts";
-import { array, type Column, instantOf, quote, unnest, type Values, valuesOf } from "./columns.ts";
-import { Numbering } from "./numbering.ts";
+import {
+  array,
+  arrayOf,
+  type Column,
+  instantOf,
+  type Named,
+  quote,
+  unnest,
+  type Values,
+  valueName,
+  valuesOf,
+} from "./columns.ts";
+import type { GatheredCalls, RowTexts } from "./gathered-calls.ts";
+import { numbersLiteral } from "./number-literal.ts";
 import { noKey } from "./totals.ts";
 
 /** Takes out of a text from a caller what must not be stored. */
 type Clean = (text: string) => string;
 
-/** A call with the numbers of what it shares with others. */
-interface Row {
-  readonly call: EndedCall;
-  readonly kind: number;
-  /** 0: it named nobody. */
-  readonly caller: number;
-}
-
-const rowColumns = (clean: Clean): Column<Row>[] => [
-  { name: "id", type: "uuid", literal: ({ call }) => call.id },
-  { name: "kind", type: "int", literal: ({ kind }) => kind },
-  { name: "caller", type: "int", literal: ({ caller }) => caller },
-  {
-    name: "request_id",
-    type: "text",
-    // Null: its own id, which is 37 bytes a row not written.
-    literal: ({ call: { requestId, id } }) => (requestId === id ? undefined : quote(clean(requestId))),
-  },
-  {
-    name: "peer_address",
-    type: "inet",
-    literal: ({ call: { peerAddress } }) => (peerAddress ? quote(peerAddress) : undefined),
-  },
-  {
-    name: "error_message",
-    type: "text",
-    literal: ({ call: { errorMessage } }) =>
-      errorMessage === undefined ? undefined : quote(clean(errorMessage)),
-  },
+/** Those columns of rows that are unnested, each of which may have NULLs. */
+const rowColumns = {
+  id: { name: "id", type: "uuid" },
+  kind: { name: "kind", type: "int" },
+  caller: { name: "caller", type: "int" },
+  // Null: the call's id, which is 37 bytes a row not written.
+  requestId: { name: "request_id", type: "text" },
+  peerAddress: { name: "peer_address", type: "inet" },
+  errorMessage: { name: "error_message", type: "text" },
   // Hexadecimal digits, whoever named it.
-  { name: "trace_id", type: "text", literal: ({ call }) => call.traceId },
-];
+  traceId: { name: "trace_id", type: "text" },
+} as const;
 
 /**
  * Of rows too, but looked up by their number, which is half the work where an array
  * has no NULLs. -1 stands for them.
  */
-const numbers = {
-  timeMs: { name: "time_ms", type: "bigint", literal: ({ call }: Row) => call.startedAtMs },
-  durationUs: { name: "duration_us", type: "bigint", literal: ({ call }: Row) => call.durationUs },
-  requestBytes: {
-    name: "request_bytes",
-    type: "bigint",
-    literal: ({ call }: Row) => call.requestBytes ?? -1,
-  },
-  responseBytes: {
-    name: "response_bytes",
-    type: "bigint",
-    literal: ({ call }: Row) => call.responseBytes ?? -1,
-  },
+const numberColumns = {
+  /** Milliseconds from the base, which shortens them. */
+  time: { name: "time_ms", type: "bigint" },
+  durationUs: { name: "duration_us", type: "bigint" },
+  requestBytes: { name: "request_bytes", type: "bigint" },
+  responseBytes: { name: "response_bytes", type: "bigint" },
 } as const;
 
 /** Looked up by the number of the caller. */
@@ -83,53 +68,78 @@ const kindColumns = (clean: Clean): Column<EndedCall>[] => [
   { name: "user_agent", type: "text", literal: ({ userAgent }) => quote(clean(userAgent)) },
 ];
 
-/** What the columns of a kind are made of. */
-function traitsOf(call: EndedCall): unknown[] {
-  const { method, protocol, code, verdict, userAgent } = call;
-  return [method.name, method.service, protocol, code, verdict?.denial, verdict?.credentialKind, userAgent];
-}
-
 /** The statement that inserts calls `WHERE` a condition holds, returning their keys; and its values. */
 export interface CallRows {
   readonly insert: SQL;
-  values(calls: readonly EndedCall[]): Values;
+  values(calls: GatheredCalls): Values;
 }
 
 export function createCallRows(options: { instanceId: string; clean: Clean; where: SQL }): CallRows {
-  const ofRows = rowColumns(options.clean);
-  const ofKinds = kindColumns(options.clean);
-  const numbered = (column: Column<Row>) => sql`(${array("call", column)})[call.n]`;
-  const ofCaller = (column: Column<Subject>) => sql`(${array("caller", column)})[call.caller]`;
+  const { clean } = options;
+  const ofKinds = kindColumns(clean);
+  const numbered = (column: Named) => sql`(${array("call", column)})[call.n]`;
+  const ofCaller = (column: Named) => sql`(${array("caller", column)})[call.caller]`;
   return {
     insert: sql`
       INSERT INTO ${requestLogs} (time, id, service, method, protocol, code, denial_reason, user_id, api_key_id,
         credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
         instance_id, error_message, trace_id)
-      SELECT ${instantOf(numbered(numbers.timeMs))}, call.id, service, method, protocol, code, denial_reason,
+      SELECT ${instantOf(sql`(${sql.placeholder(baseMs)}::bigint + ${numbered(numberColumns.time)})`)},
+        call.id, service, method, protocol, code, denial_reason,
         ${ofCaller(callers.userId)}, nullif(${ofCaller(callers.apiKeyId)}, ${noKey}), credential_kind,
-        ${numbered(numbers.durationUs)}, nullif(${numbered(numbers.requestBytes)}, -1),
-        nullif(${numbered(numbers.responseBytes)}, -1), peer_address, user_agent,
+        ${numbered(numberColumns.durationUs)}, nullif(${numbered(numberColumns.requestBytes)}, -1),
+        nullif(${numbered(numberColumns.responseBytes)}, -1), peer_address, user_agent,
         request_id, ${options.instanceId}::uuid, error_message, trace_id
-      FROM ${unnest("call", ofRows, "n")}
+      FROM ${unnest("call", Object.values(rowColumns), "n")}
       JOIN ${unnest("kind", ofKinds, "n")} ON kind.n = call.kind
       WHERE ${options.where}
       RETURNING time, id`,
     values(calls) {
-      const kindsOf = new Numbering<EndedCall>();
-      const callersOf = new Numbering<Subject>();
-      const rows = calls.map((call): Row => {
-        const subject = call.verdict?.subject;
-        return {
-          call,
-          kind: kindsOf.numberOf(call, traitsOf(call)),
-          caller: subject === undefined ? 0 : callersOf.numberOf(subject, [subject.apiKeyId, subject.userId]),
-        };
-      });
       return {
-        ...valuesOf("call", [...ofRows, ...Object.values(numbers)], rows),
-        ...valuesOf("kind", ofKinds, kindsOf.first),
-        ...valuesOf("caller", Object.values(callers), callersOf.first),
+        ...rowValues(calls, clean),
+        ...valuesOf("kind", ofKinds, calls.kinds),
+        ...valuesOf("caller", Object.values(callers), calls.callers),
       };
     },
   };
+}
+
+/** The placeholder of what the times of calls count from. */
+const baseMs = "call base_ms";
+
+function rowValues(calls: GatheredCalls, clean: Clean): Values {
+  const { rows, numbers } = calls;
+  const base = numbers.startedAtMs[0] ?? 0;
+  const texts = (some: RowTexts) => textsLiteral(some, rows, (text) => quote(clean(text)));
+  const literals: [Named, string][] = [
+    [rowColumns.id, numbers.idsLiteral(rows)],
+    [rowColumns.kind, numbersLiteral(numbers.kind, rows)],
+    [rowColumns.caller, numbersLiteral(numbers.caller, rows)],
+    [rowColumns.requestId, texts(calls.requestIds)],
+    [rowColumns.peerAddress, peersLiteral(calls)],
+    [rowColumns.errorMessage, texts(calls.errorMessages)],
+    [rowColumns.traceId, texts(calls.traceIds)],
+    [numberColumns.time, numbersLiteral(numbers.startedAtMs, rows, base)],
+    [numberColumns.durationUs, numbersLiteral(numbers.durationUs, rows)],
+    [numberColumns.requestBytes, numbersLiteral(numbers.requestBytes, rows)],
+    [numberColumns.responseBytes, numbersLiteral(numbers.responseBytes, rows)],
+  ];
+  return {
+    [baseMs]: String(base),
+    ...Object.fromEntries(literals.map(([column, literal]) => [valueName("call", column), literal])),
+  };
+}
+
+function textsLiteral(texts: RowTexts, rows: number, literalOf: (text: string) => string): string {
+  if (texts.size === 0) return "{}";
+  const literals = Array<string | undefined>(rows).fill(undefined);
+  for (const [row, text] of texts) literals[row] = literalOf(text);
+  return arrayOf(literals);
+}
+
+function peersLiteral({ peers, rows, numbers }: GatheredCalls): string {
+  const quoted = ["NULL", ...peers.map(quote)];
+  const literals: string[] = [];
+  for (let row = 0; row < rows; row++) literals.push(quoted[numbers.peer[row] as number] as string);
+  return arrayOf(literals);
 }

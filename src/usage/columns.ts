@@ -6,10 +6,13 @@
  */
 import { type SQL, sql } from "drizzle-orm";
 
-export interface Column<Thing> {
-  /** What the statement calls it. */
+/** A column as a statement names it. */
+export interface Named {
   readonly name: string;
   readonly type: "bigint" | "inet" | "int" | "smallint" | "text" | "uuid";
+}
+
+export interface Column<Thing> extends Named {
   /** Its value as it stands in the literal of an array: see {@link quote}. Undefined: NULL. */
   readonly literal: (thing: Thing) => string | number | bigint | undefined;
 }
@@ -18,12 +21,12 @@ export interface Column<Thing> {
 export type Values = Record<string, string>;
 
 /** The parameter of a column, an array. `of` tells it from those of other columns of that name. */
-export function array<Thing>(of: string, { name, type }: Column<Thing>): SQL {
-  return sql`${sql.placeholder(`${of} ${name}`)}::${sql.raw(type)}[]`;
+export function array(of: string, column: Named): SQL {
+  return sql`${sql.placeholder(valueName(of, column))}::${sql.raw(column.type)}[]`;
 }
 
 /** Columns as rows, for FROM: `unnest(…) AS <of> (<names>)`, where they are numbered as `numbered`. */
-export function unnest<Thing>(of: string, columns: readonly Column<Thing>[], numbered?: string): SQL {
+export function unnest(of: string, columns: readonly Named[], numbered?: string): SQL {
   const arrays = columns.map((column) => array(of, column));
   const names = columns.map(({ name }) => name);
   if (numbered !== undefined) names.push(numbered);
@@ -38,8 +41,13 @@ export function valuesOf<Thing>(
   things: readonly Thing[],
 ): Values {
   return Object.fromEntries(
-    columns.map(({ name, literal }) => [`${of} ${name}`, arrayOf(things.map(literal))]),
+    columns.map((column) => [valueName(of, column), arrayOf(things.map(column.literal))]),
   );
+}
+
+/** By which a placeholder finds the value of a column. */
+export function valueName(of: string, { name }: Named): string {
+  return `${of} ${name}`;
 }
 
 /**
@@ -47,7 +55,7 @@ export function valuesOf<Thing>(
  * would have all of it copied. One of NULLs alone is empty, which reads the same: of
  * an array, what is past its end is NULL.
  */
-function arrayOf(values: (string | number | bigint | undefined)[]): string {
+export function arrayOf(values: (string | number | bigint | undefined)[]): string {
   if (values.every((value) => value === undefined)) return "{}";
   for (let n = 0; n < values.length; n++) values[n] ??= "NULL";
   values[0] = `{${values[0]}`;

@@ -23,11 +23,10 @@ export function bucketOf(durationUs: number): number {
   return Math.min(bucketCount - 1, Math.ceil(Math.log(durationUs / firstUs) / logGrowth));
 }
 
-/** Counts one duration. Counts grow as far as needed: trailing zeros are left out. */
-export function addDuration(counts: number[], durationUs: number): void {
-  const bucket = bucketOf(durationUs);
+/** Counts durations of one bucket. Counts grow as far as needed: trailing zeros are left out. */
+export function addToBucket(counts: number[], bucket: number, added: number): void {
   while (counts.length <= bucket) counts.push(0);
-  counts[bucket] = (counts[bucket] ?? 0) + 1;
+  counts[bucket] = (counts[bucket] as number) + added;
 }
 
 /**

@@ -1,11 +1,12 @@
 /** Gathers ended calls and commits them in groups: exact counts without a statement per request. */
-import { Code } from "@connectrpc/connect";
 import type { CallRecorder, EndedCall } from "../auth/call.ts";
 import type { MethodName } from "../auth/method-name.ts";
 import { sqlState } from "../db/client.ts";
 import { within } from "../within.ts";
+import { GatheredCalls } from "./gathered-calls.ts";
+import { Group, uncounted } from "./group.ts";
 import type { UsageBatch, WriteUsage } from "./store.ts";
-import { addCalls, addCounts, emptyTotals, type Totals } from "./totals.ts";
+import { addTotals, emptyTotals, type Totals } from "./totals.ts";
 
 export interface RecorderOptions {
   write: WriteUsage;
@@ -37,12 +38,6 @@ export interface Recorder extends CallRecorder {
   close(timeoutMs: number): Promise<void>;
 }
 
-interface Pending {
-  call: EndedCall;
-  /** Strict: tells the call's answer that it may go. */
-  settle?: { resolve: () => void; reject: (error: unknown) => void };
-}
-
 const retryMs = { first: 50, most: 1000 };
 /** Postgres' state for a row whose partition was attached while it was on its way to the default one. */
 const wrongPartition = "23514";
@@ -61,7 +56,12 @@ export function createRecorder(options: RecorderOptions): Recorder {
   const maxBatchRows = options.maxBatchRows ?? 4000;
   const maxPendingRows = options.maxPendingRows ?? 100_000;
 
-  const pending: Pending[] = [];
+  /** Rows in a group at most: pending rows are dropped by the group. */
+  const maxGroupRows = Math.min(maxBatchRows, maxPendingRows);
+
+  /** The last one is gathering. */
+  const pending: Group[] = [];
+  let pendingRows = 0;
   /** Of calls whose row was dropped. */
   let rowless: Totals = emptyTotals();
   let batchNumber = 0;
@@ -72,18 +72,19 @@ export function createRecorder(options: RecorderOptions): Recorder {
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
   let abandoned = false;
-  let inBatch = 0;
-  let oldestInBatch: EndedCall | undefined;
+  let inBatch: Group | undefined;
   /** Strict: the next batch waits for so many calls, and so long, by performance.now(). */
   let expected = 0;
   let expectedByMs = 0;
+  /** In the group before. */
+  let lastRows = 0;
 
-  const hasWork = () => pending.length > 0 || rowless.methodRollups.size > 0 || rowless.keys.size > 0;
+  const hasWork = () => pendingRows > 0 || rowless.minutes.size > 0;
 
   function schedule(): void {
     if (writing !== undefined || !hasWork()) return;
     const waitMs = strict ? expectedByMs - performance.now() : gatherMs;
-    if (pending.length >= (strict ? expected : maxBatchRows) || waitMs <= 0 || closed) startWriting();
+    if (pendingRows >= (strict ? expected : maxBatchRows) || waitMs <= 0 || closed) startWriting();
     else timer ??= setTimeout(startWriting, waitMs);
   }
 
@@ -92,7 +93,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
    * of halves. They are waited for as long as the last batch took.
    */
   function expectAgain(answered: number, tookMs: number): void {
-    expected = Math.min(maxBatchRows, pending.length + answered);
+    expected = Math.min(maxBatchRows, pendingRows + answered);
     expectedByMs = performance.now() + Math.min(tookMs, longestExpectedMs);
   }
 
@@ -110,66 +111,80 @@ export function createRecorder(options: RecorderOptions): Recorder {
     // What ends in this turn of the event loop shares the commit.
     await new Promise((resolve) => setImmediate(resolve));
     const startedMs = performance.now();
-    const taken = pending.splice(0, maxBatchRows);
     const counted = rowless;
     rowless = emptyTotals();
     const number = ++batchNumber;
+    let group = takeFirst();
     let withRows = true;
     let misses = 0;
     for (let waitMs = retryMs.first; ; ) {
-      inBatch = taken.length;
-      oldestInBatch = taken[0]?.call;
-      const calls = taken.map(({ call }) => call);
-      const batch: UsageBatch = { number, calls: withRows ? calls : [], totals: sum(calls, counted) };
+      inBatch = group;
+      const calls = withRows ? group.calls : new GatheredCalls();
+      const batch: UsageBatch = { number, calls, totals: sum(group.calls.totals, counted) };
       try {
         await within(writeTimeoutMs, options.write(batch));
         break;
       } catch (error) {
         // The next try finds the partition.
         if (sqlState(error) === wrongPartition && ++misses <= maxMisses) continue;
-        if (isAboutTheData(error) && withRows && taken.length > 0) {
+        if (isAboutTheData(error) && withRows && group.calls.rows > 0) {
           // Half of it, until the row that is refused stands alone.
-          if (taken.length > 1) pending.unshift(...taken.splice(Math.ceil(taken.length / 2)));
+          if (group.calls.rows > 1) group = putBackHalf(group);
           else withRows = false;
           continue;
         }
         if (!failing) options.onError("usage cannot be written; it is kept and tried again", error);
         failing = true;
-        refuseWaiting(taken, error);
-        refuseWaiting(pending, error);
+        for (const each of [group, ...pending]) each.refuse(error);
         if (abandoned) return;
         await new Promise((resolve) => setTimeout(resolve, waitMs));
         waitMs = Math.min(retryMs.most, waitMs * 2);
       }
     }
-    if (!withRows) countDropped(taken.length);
-    inBatch = 0;
-    oldestInBatch = undefined;
+    if (!withRows) countDropped(group.calls.rows);
+    inBatch = undefined;
     failing = false;
     reportDropped();
-    expectAgain(taken.length, performance.now() - startedMs);
-    for (const { settle } of taken) settle?.resolve();
+    expectAgain(group.calls.rows, performance.now() - startedMs);
+    group.settle();
   }
 
-  /** Strict: those who wait are answered `unavailable`, and that is what their rows say from now on. */
-  function refuseWaiting(taken: Pending[], error: unknown): void {
-    for (const item of taken) {
-      if (item.settle === undefined) continue;
-      item.settle.reject(error);
-      delete item.settle;
-      item.call = { ...item.call, code: Code.Unavailable, errorMessage: "could not be counted" };
+  /** What is written next; empty where only counts wait. */
+  function takeFirst(): Group {
+    const group = pending.shift() ?? new Group(0);
+    pendingRows -= group.calls.rows;
+    lastRows = group.calls.rows;
+    return group;
+  }
+
+  /** The group that the next call belongs to. */
+  function gathering({ startedMs, durationUs }: EndedCall): Group {
+    let group = pending.at(-1);
+    if (group === undefined || group.calls.rows >= maxGroupRows) {
+      // There will likely be as many as there were.
+      group = new Group(startedMs + durationUs / 1000, lastRows);
+      pending.push(group);
     }
+    return group;
+  }
+
+  /** Keeps the first half of a group; the rest is pending again. */
+  function putBackHalf(group: Group): Group {
+    const [first, second] = group.halves();
+    pending.unshift(second);
+    pendingRows += second.calls.rows;
+    return first;
   }
 
   /** Makes room: the oldest rows go, their counts stay. */
   function dropOldest(): void {
-    const excess = pending.length - maxPendingRows;
-    if (excess <= 0) return;
-    // Several at once: each splice moves the whole array.
-    const dropped = pending.splice(0, Math.max(excess, Math.ceil(maxPendingRows / 100)));
-    refuseWaiting(dropped, new Error("too many calls wait to be counted"));
-    for (const { call } of dropped) addCounts(rowless, call);
-    countDropped(dropped.length);
+    while (pendingRows > maxPendingRows) {
+      const group = takeFirst();
+      group.refuse(new Error("too many calls wait to be counted"));
+      // By key they would take a number a minute each.
+      addTotals(rowless, group.calls.totals, "by key");
+      countDropped(group.calls.rows);
+    }
   }
 
   function countDropped(rows: number): void {
@@ -191,25 +206,26 @@ export function createRecorder(options: RecorderOptions): Recorder {
       return droppedRows;
     },
     get pendingCalls() {
-      return pending.length + inBatch;
+      return pendingRows + (inBatch?.calls.rows ?? 0);
     },
     get oldestPendingMs() {
-      const oldest = oldestInBatch ?? pending[0]?.call;
-      return oldest && oldest.startedMs + oldest.durationUs / 1000;
+      // Without rows it has counts alone.
+      return (inBatch?.calls.rows ? inBatch : pending[0])?.oldestMs;
     },
     accepts: (method) => !strict || !failing || !records(method),
     record(call) {
       if (!records(call.method)) return undefined;
-      const item: Pending = { call };
-      const committed = strict
-        ? new Promise<void>((resolve, reject) => {
-            item.settle = { resolve, reject };
-          })
-        : undefined;
-      // It was under way as the database went: nothing that is answered ok may be uncounted.
-      if (failing) refuseWaiting([item], new Error("the database does not take it"));
-      pending.push(item);
-      dropOldest();
+      const group = gathering(call);
+      let committed: Promise<void> | undefined;
+      if (!strict) group.calls.add(call);
+      else if (!failing) committed = group.addWaiting(call);
+      else {
+        // It was under way as the database went: nothing that is answered ok may be uncounted.
+        group.calls.add(uncounted(call));
+        committed = Promise.reject(new Error("the database does not take it"));
+      }
+      pendingRows++;
+      if (pendingRows > maxPendingRows) dropOldest();
       schedule();
       return committed;
     },
@@ -227,19 +243,20 @@ export function createRecorder(options: RecorderOptions): Recorder {
         await within(timeoutMs, drain());
       } catch (error) {
         abandoned = true;
-        const lost = pending.length + inBatch;
+        const lost = pendingRows + (inBatch?.calls.rows ?? 0);
         throw new Error(`${lost} calls could not be written before the stop`, { cause: error });
       }
     },
   };
 }
 
-/** The totals of calls, added to those that have no row. */
-function sum(calls: readonly EndedCall[], rowless: Totals): Totals {
-  // A copy: what cannot be written is summed up again.
-  const totals = rowless.methodRollups.size === 0 ? emptyTotals() : structuredClone(rowless);
-  addCalls(totals, calls);
-  return totals;
+/** Totals, added to those of calls that have no row. They stay as they are: what cannot be written is summed up again. */
+function sum(totals: Totals, rowless: Totals): Totals {
+  if (rowless.minutes.size === 0) return totals;
+  const all = emptyTotals();
+  addTotals(all, rowless);
+  addTotals(all, totals);
+  return all;
 }
 
 /**

@@ -1,7 +1,6 @@
 /** Writes batches of usage: log rows, rollups and counters in one statement, all or nothing, once. */
 import { type SQL, sql } from "drizzle-orm";
 import { PgDialect } from "drizzle-orm/pg-core";
-import type { EndedCall } from "../auth/call.ts";
 import type { Database } from "../db/client.ts";
 import { mergeByAdding } from "../db/merge-rollups.ts";
 import type { Instance } from "../db/presence.ts";
@@ -16,13 +15,16 @@ import {
 } from "../db/schema.ts";
 import { type CallRows, createCallRows } from "./call-rows.ts";
 import { array, type Column, instantOf, quote, unnest, valuesOf } from "./columns.ts";
+import type { GatheredCalls } from "./gathered-calls.ts";
 import { floorTo, hourMs } from "./range.ts";
-import { type KeyCount, periodS, type Rollup, type Totals } from "./totals.ts";
+import { type KeyCount, keyRollupsOf, methodRollupsOf, periodS, type Rollup, type Totals } from "./totals.ts";
 
 export interface UsageBatch {
   /** 1, 2, 3 … of this instance. Sending a number again writes nothing again. */
   readonly number: number;
-  readonly calls: readonly EndedCall[];
+  /** Those that get rows. */
+  readonly calls: GatheredCalls;
+  /** Also of calls without one. */
   readonly totals: Totals;
 }
 
@@ -61,13 +63,13 @@ export function createUsageStore({ db, instance, redact }: UsageStoreOptions): W
   const query = new PgDialect().sqlToQuery(writeBatch(instance, rows));
   const statement = db._.session.prepareQuery(query, undefined, "write_usage", false);
   return async ({ number, calls, totals }) => {
-    const ofMethods = [...totals.methodRollups.values()];
+    const ofMethods = methodRollupsOf(totals);
     await statement.execute({
       number,
       ...rows.values(calls),
       ...valuesOf("count", countColumns, [...totals.keys]),
       ...valuesOf("method", rollupColumns, ofMethods),
-      ...valuesOf("key", keyRollupColumns, [...totals.keyRollups.values()]),
+      ...valuesOf("key", keyRollupColumns, keyRollupsOf(totals)),
       ...valuesOf("minute", minuteColumns, [...new Set(ofMethods.map(({ bucketMs }) => bucketMs))]),
     });
   };

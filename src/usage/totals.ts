@@ -1,8 +1,7 @@
 /** Sums over ended calls: what the counters and rollups are moved by. */
 import type { EndedCall } from "../auth/call.ts";
-import type { MethodName } from "../auth/method-name.ts";
-import type { DenialReason, Subject } from "../auth/verdict.ts";
-import { addDuration } from "./histogram.ts";
+import type { Subject } from "../auth/verdict.ts";
+import { addToBucket } from "./histogram.ts";
 import { dayMs, floorTo, minuteMs, refoldedMs } from "./range.ts";
 
 /** What one key is to be counted up by. */
@@ -28,10 +27,22 @@ export interface Rollup {
   readonly latency: number[];
 }
 
+/** What calls of one minute, method, code and denial add to. */
+export interface MinuteTotals {
+  readonly ofMethod: Rollup;
+  /**
+   * By whom calls named, though they may have been refused: an operator sees who still
+   * calls with a key that has ended.
+   */
+  readonly ofKeys: Map<SubjectKey, Rollup>;
+}
+
+/** The key, else the user: a key is one user's. */
+export type SubjectKey = string | bigint;
+
 export interface Totals {
   readonly keys: Map<string, KeyCount>;
-  readonly methodRollups: Map<string, Rollup>;
-  readonly keyRollups: Map<string, Rollup>;
+  readonly minutes: Map<string, MinuteTotals>;
 }
 
 /** Seconds in a bucket. Hours and days are folded from these: see `fold.ts`. */
@@ -44,123 +55,118 @@ const longestMs = refoldedMs - dayMs;
 export const noKey = "00000000-0000-0000-0000-000000000000";
 
 export function emptyTotals(): Totals {
-  return { keys: new Map(), methodRollups: new Map(), keyRollups: new Map() };
+  return { keys: new Map(), minutes: new Map() };
 }
 
-/** Adds a call to the counters and to the rollups by method. Bounded: a number a key. */
-export function addCounts(totals: Totals, call: EndedCall): void {
-  const apiKeyId = call.verdict?.principal?.apiKeyId;
-  if (apiKeyId !== undefined) addKeyCount(totals.keys, apiKeyId, 1, call.startedAtMs);
-  addRollup(totals.methodRollups, call, undefined);
+export function methodRollupsOf(totals: Totals): Rollup[] {
+  return Array.from(totals.minutes.values(), ({ ofMethod }) => ofMethod);
 }
 
-/**
- * Adds a call to the rollups by key: of whom it named, though it may have been
- * refused, as the request log has it. An operator sees by it who still calls with
- * a key that has ended.
- */
-export function addKeyRollups(totals: Totals, call: EndedCall): void {
-  const subject = call.verdict?.subject;
-  if (subject !== undefined) addRollup(totals.keyRollups, call, subject);
-}
-
-function addKeyCount(
-  keys: Map<string, KeyCount>,
-  apiKeyId: string,
-  requests: number,
-  lastUsedMs: number,
-): void {
-  const count = keys.get(apiKeyId);
-  if (count === undefined) {
-    keys.set(apiKeyId, { requests, lastUsedMs });
-    return;
-  }
-  count.requests += requests;
-  count.lastUsedMs = Math.max(count.lastUsedMs, lastUsedMs);
-}
-
-function addRollup(rollups: Map<string, Rollup>, call: EndedCall, subject: Subject | undefined): void {
-  addToRollup(findRollup(rollups, call, bucketOf(call), subject), call);
+export function keyRollupsOf(totals: Totals): Rollup[] {
+  return [...totals.minutes.values()].flatMap(({ ofKeys }) => [...ofKeys.values()]);
 }
 
 /** The minute that a call counts in. */
-function bucketOf({ startedAtMs, durationUs }: EndedCall): number {
+export function minuteOf({ startedAtMs, durationUs }: EndedCall): number {
   return floorTo(minuteMs, Math.max(startedAtMs, startedAtMs + durationUs / 1000 - longestMs));
 }
 
-function findRollup(
-  rollups: Map<string, Rollup>,
-  call: EndedCall,
-  bucketMs: number,
-  subject: Subject | undefined,
-): Rollup {
-  const service = call.method.service;
-  const method = call.method.name;
-  const denialReason = call.verdict?.denial ?? "";
-  const apiKeyId = subject === undefined ? undefined : (subject.apiKeyId ?? noKey);
-  const key = `${apiKeyId ?? ""} ${subject?.userId ?? ""} ${bucketMs} ${service} ${method} ${call.code} ${denialReason}`;
-  let rollup = rollups.get(key);
+/** What calls with a key add to. */
+export function countOf(totals: Totals, apiKeyId: string): KeyCount {
+  let count = totals.keys.get(apiKeyId);
+  if (count === undefined) {
+    count = { requests: 0, lastUsedMs: 0 };
+    totals.keys.set(apiKeyId, count);
+  }
+  return count;
+}
+
+/** What calls of a minute add to that are of this one's method, code and denial. */
+export function minuteTotalsOf(totals: Totals, call: EndedCall, minuteMs: number): MinuteTotals {
+  const { method, code, verdict } = call;
+  const alike = `${minuteMs} ${method.service} ${method.name} ${code} ${verdict?.denial}`;
+  let minute = totals.minutes.get(alike);
+  if (minute === undefined) {
+    minute = { ofMethod: emptyRollup(call, minuteMs, undefined), ofKeys: new Map() };
+    totals.minutes.set(alike, minute);
+  }
+  return minute;
+}
+
+export function subjectKeyOf({ apiKeyId, userId }: Subject): SubjectKey {
+  return apiKeyId ?? userId;
+}
+
+/** What those of them add to that named the same subject as this one. */
+export function keyRollupOf({ ofMethod, ofKeys }: MinuteTotals, call: EndedCall, subject: Subject): Rollup {
+  const key = subjectKeyOf(subject);
+  let rollup = ofKeys.get(key);
   if (rollup === undefined) {
-    rollup = {
-      bucketMs,
-      service,
-      method,
-      code: call.code,
-      denialReason,
-      apiKeyId,
-      userId: subject?.userId,
-      requests: 0,
-      durationUs: 0,
-      requestBytes: 0,
-      responseBytes: 0,
-      latency: [],
-    };
-    rollups.set(key, rollup);
+    rollup = emptyRollup(call, ofMethod.bucketMs, subject);
+    ofKeys.set(key, rollup);
   }
   return rollup;
 }
 
-function addToRollup(rollup: Rollup, call: EndedCall): void {
+function emptyRollup(call: EndedCall, bucketMs: number, subject: Subject | undefined): Rollup {
+  return {
+    bucketMs,
+    service: call.method.service,
+    method: call.method.name,
+    code: call.code,
+    denialReason: call.verdict?.denial ?? "",
+    apiKeyId: subject === undefined ? undefined : (subject.apiKeyId ?? noKey),
+    userId: subject?.userId,
+    requests: 0,
+    durationUs: 0,
+    requestBytes: 0,
+    responseBytes: 0,
+    latency: [],
+  };
+}
+
+/** Adds a call, whose duration is of a bucket of the histogram. */
+export function addToRollup(rollup: Rollup, call: EndedCall, latencyBucket: number): void {
   rollup.requests++;
   rollup.durationUs += call.durationUs;
   rollup.requestBytes += call.requestBytes ?? 0;
   rollup.responseBytes += call.responseBytes ?? 0;
-  addDuration(rollup.latency, call.durationUs);
+  addToBucket(rollup.latency, latencyBucket, 1);
 }
 
-/** Where the last call of a method was added: most often the next one goes there too. */
-interface Recent {
-  readonly bucketMs: number;
-  readonly code: number;
-  readonly denial: DenialReason | undefined;
-  readonly ofMethod: Rollup;
-  /** By key, of calls with one. */
-  readonly ofKeys: Map<string, Rollup>;
-}
-
-/** Adds calls to all of the totals, as `addCounts` and `addKeyRollups` do. */
-export function addCalls(totals: Totals, calls: readonly EndedCall[]): void {
-  const recents = new Map<MethodName, Recent>();
-  for (const call of calls) {
-    const { verdict, code } = call;
-    const bucketMs = bucketOf(call);
-    let recent = recents.get(call.method);
-    if (recent?.bucketMs !== bucketMs || recent.code !== code || recent.denial !== verdict?.denial) {
-      const ofMethod = findRollup(totals.methodRollups, call, bucketMs, undefined);
-      recent = { bucketMs, code, denial: verdict?.denial, ofMethod, ofKeys: new Map() };
-      recents.set(call.method, recent);
-    }
-    addToRollup(recent.ofMethod, call);
-    if (verdict === undefined) continue;
-    const { principal, subject } = verdict;
-    if (principal?.apiKeyId !== undefined) addKeyCount(totals.keys, principal.apiKeyId, 1, call.startedAtMs);
-    if (subject === undefined) continue;
-    const { apiKeyId } = subject;
-    let ofKey = apiKeyId === undefined ? undefined : recent.ofKeys.get(apiKeyId);
-    if (ofKey === undefined) {
-      ofKey = findRollup(totals.keyRollups, call, bucketMs, subject);
-      if (apiKeyId !== undefined) recent.ofKeys.set(apiKeyId, ofKey);
-    }
-    addToRollup(ofKey, call);
+/** Adds what was summed up elsewhere; not what is by key, where that is left out. */
+export function addTotals(totals: Totals, more: Totals, leaveOut?: "by key"): void {
+  for (const [apiKeyId, { requests, lastUsedMs }] of more.keys) {
+    const count = countOf(totals, apiKeyId);
+    count.requests += requests;
+    count.lastUsedMs = Math.max(count.lastUsedMs, lastUsedMs);
   }
+  for (const [alike, { ofMethod, ofKeys }] of more.minutes) {
+    let minute = totals.minutes.get(alike);
+    if (minute === undefined) {
+      minute = { ofMethod: zero(ofMethod), ofKeys: new Map() };
+      totals.minutes.set(alike, minute);
+    }
+    addRollup(minute.ofMethod, ofMethod);
+    if (leaveOut !== undefined) continue;
+    for (const [key, ofKey] of ofKeys) {
+      const rollup = minute.ofKeys.get(key) ?? zero(ofKey);
+      minute.ofKeys.set(key, rollup);
+      addRollup(rollup, ofKey);
+    }
+  }
+}
+
+function zero(rollup: Rollup): Rollup {
+  return { ...rollup, requests: 0, durationUs: 0, requestBytes: 0, responseBytes: 0, latency: [] };
+}
+
+function addRollup(rollup: Rollup, more: Rollup): void {
+  rollup.requests += more.requests;
+  rollup.durationUs += more.durationUs;
+  rollup.requestBytes += more.requestBytes;
+  rollup.responseBytes += more.responseBytes;
+  more.latency.forEach((count, bucket) => {
+    if (count > 0) addToBucket(rollup.latency, bucket, count);
+  });
 }

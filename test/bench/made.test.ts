@@ -5,8 +5,9 @@ import type postgres from "postgres";
 import type { DenialReason } from "../../src/auth/verdict.ts";
 import { connect, type Database, database } from "../../src/db/client.ts";
 import type { SelectedRow } from "../../src/logs/row.ts";
+import { GatheredCalls } from "../../src/usage/gathered-calls.ts";
 import { dayMs } from "../../src/usage/range.ts";
-import { addCounts, addKeyRollups, emptyTotals, type Rollup } from "../../src/usage/totals.ts";
+import { keyRollupsOf, methodRollupsOf, type Rollup } from "../../src/usage/totals.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { callOf } from "../usage/batches.ts";
 import { makeMinutes } from "./made-rollups.ts";
@@ -46,7 +47,7 @@ test("the rows lie in their days, and every key and user in them is there", asyn
 });
 
 test("the minutes are those that the writer counts of the rows", async () => {
-  const totals = emptyTotals();
+  const calls = new GatheredCalls();
   const rows = await sql<(SelectedRow & { ms: number })[]>`
     SELECT *, floor(extract(epoch FROM time) * 1000)::float8 AS ms FROM request_logs`;
   for (const row of rows) {
@@ -65,15 +66,14 @@ test("the minutes are those that the writer counts of the rows", async () => {
         credentialKind: "api_key",
       },
     });
-    addCounts(totals, call);
-    addKeyRollups(totals, call);
+    calls.add(call);
   }
   for (const [table, counted] of [
-    ["method_rollups", totals.methodRollups],
-    ["key_rollups", totals.keyRollups],
+    ["method_rollups", methodRollupsOf(calls.totals)],
+    ["key_rollups", keyRollupsOf(calls.totals)],
   ] as const) {
     const found = await sql`SELECT * FROM ${sql(table)} WHERE period_s = 60`;
-    assert.deepEqual(found.map(textOfRow).sort(), [...counted.values()].map(textOf).sort(), table);
+    assert.deepEqual(found.map(textOfRow).sort(), counted.map(textOf).sort(), table);
   }
 });
 

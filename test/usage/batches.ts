@@ -6,8 +6,8 @@ import { methodName } from "../../src/auth/method-name.ts";
 import { createRedactor } from "../../src/auth/token.ts";
 import { database } from "../../src/db/client.ts";
 import { UserService } from "../../src/gen/api/users/user_service_pb.js";
+import { GatheredCalls } from "../../src/usage/gathered-calls.ts";
 import { createUsageStore, type UsageBatch, type WriteUsage } from "../../src/usage/store.ts";
-import { addCounts, addKeyRollups, emptyTotals } from "../../src/usage/totals.ts";
 
 /** A writer of an instance of its own. */
 export function createWriter(client: postgres.Sql): WriteUsage {
@@ -41,10 +41,17 @@ export function callOf(apiKeyId: string, change: Partial<EndedCall> = {}, userId
 }
 
 export function batchOf(number: number, calls: EndedCall[]): UsageBatch {
-  const totals = emptyTotals();
-  for (const one of calls) {
-    addCounts(totals, one);
-    addKeyRollups(totals, one);
-  }
-  return { number, calls, totals };
+  const gathered = gather(calls);
+  return { number, calls: gathered, totals: gathered.totals };
+}
+
+export function gather(calls: Iterable<EndedCall>): GatheredCalls {
+  const gathered = new GatheredCalls();
+  for (const call of calls) gathered.add(call);
+  return gathered;
+}
+
+/** The calls of a batch that get rows. */
+export function callsOf({ calls }: Pick<UsageBatch, "calls">): EndedCall[] {
+  return Array.from({ length: calls.rows }, (_, row) => calls.at(row));
 }

@@ -9,7 +9,7 @@ import { UserService } from "../../src/gen/api/users/user_service_pb.js";
 import { createRecorder, type RecorderOptions } from "../../src/usage/recorder.ts";
 import type { UsageBatch } from "../../src/usage/store.ts";
 import { until } from "../harness/until.ts";
-import { callOf } from "./batches.ts";
+import { callOf, callsOf } from "./batches.ts";
 
 const call = (apiKeyId = "01890a5d-ac96-774b-bcce-b302099a8057") => callOf(apiKeyId);
 
@@ -34,7 +34,7 @@ function setUp(options: Partial<RecorderOptions> = {}) {
     ...options,
   });
   const written = () => ({
-    rows: world.batches.reduce((sum, batch) => sum + batch.calls.length, 0),
+    rows: world.batches.reduce((sum, batch) => sum + batch.calls.rows, 0),
     counted: world.batches.reduce(
       (sum, { totals }) => sum + [...totals.keys.values()].reduce((n, { requests }) => n + requests, 0),
       0,
@@ -73,8 +73,8 @@ test("strict: who is answered and calls again shares the next commit with those 
   const batches: string[][] = [];
   const { recorder } = setUp({
     durability: "strict",
-    async write({ calls }) {
-      batches.push(calls.map(({ id }) => id));
+    async write(batch) {
+      batches.push(callsOf(batch).map(({ id }) => id));
       await sleep(30);
     },
   });
@@ -120,7 +120,7 @@ test("a batch that failed is tried again with its number and the same calls", as
     (n) => n === 3,
   );
   assert.deepEqual(new Set(seen.map(({ number }) => number)), new Set([1]));
-  assert.deepEqual(new Set(seen.map(({ calls }) => calls[0]?.id)).size, 1);
+  assert.deepEqual(new Set(seen.map((batch) => callsOf(batch)[0]?.id)).size, 1);
 });
 
 test("rows beyond the bound are dropped oldest first and told, but every call is counted", async () => {
@@ -138,7 +138,7 @@ test("rows beyond the bound are dropped oldest first and told, but every call is
   const { rows } = written();
   assert.equal(rows + recorder.droppedRows, 1000);
   assert.ok(recorder.droppedRows >= 880);
-  const kept = new Set(world.batches.flatMap((batch) => batch.calls.map(({ id }) => id)));
+  const kept = new Set(world.batches.flatMap((batch) => callsOf(batch).map(({ id }) => id)));
   assert.ok(kept.has(calls.at(-1)?.id ?? ""), "the newest is kept");
   await until(
     () => world.errors.join(),
@@ -163,7 +163,7 @@ test("strict: a call that cannot be committed rejects, is no longer accepted, an
   assert.equal(recorder.accepts(methodName(UserService.method.getUser)), false);
   world.down = false;
   await until(written, ({ rows }) => rows === 1);
-  assert.equal(world.batches[0]?.calls[0]?.code, Code.Unavailable);
+  assert.equal(world.batches[0]?.calls.at(0).code, Code.Unavailable);
   assert.equal(world.batches[0]?.number, 1);
   await until(() => recorder.accepts(methodName(UserService.method.getUser)), Boolean);
   await recorder.record(call());
@@ -181,7 +181,7 @@ test("strict: while the database is away, every call rejects at once, those too 
   assert.ok(settled.every(({ status }) => status === "rejected"));
   world.down = false;
   await until(written, ({ rows }) => rows === 10);
-  const codes = world.batches.flatMap((batch) => batch.calls.map(({ code }) => code));
+  const codes = world.batches.flatMap((batch) => callsOf(batch).map(({ code }) => code));
   assert.deepEqual(new Set(codes), new Set([Code.Unavailable]));
 });
 
@@ -204,7 +204,7 @@ test("a row that Postgres refuses for what it holds costs no other row, and its 
   const refused = Object.assign(new Error("invalid byte sequence"), { code: "22021" });
   const { world, recorder, written } = setUp({
     async write(batch) {
-      if (batch.calls.some(({ userAgent }) => userAgent === "poison")) throw refused;
+      if (callsOf(batch).some(({ userAgent }) => userAgent === "poison")) throw refused;
       world.batches.push(batch);
     },
   });
