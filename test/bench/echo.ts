@@ -16,8 +16,6 @@ export const jsonMessage = Buffer.from(JSON.stringify({ name: echoName }));
 /** The answer in gRPC's framing, not compressed, and the request: both are field 1 with one text. */
 export const grpcFrame = frame(Buffer.concat([Buffer.from([0x0a, echoName.length]), Buffer.from(echoName)]));
 
-export const messageOf = { grpc: grpcFrame, json: jsonMessage };
-
 /** Compiles the service into a file descriptor set. */
 export function compileEcho(): Uint8Array {
   const config = JSON.stringify({ version: "v2", modules: [{ path: "test/bench/proto" }] });

@@ -1,21 +1,13 @@
 /**
- * The load: h2load, of nghttp2. It sends a fixed number of requests, not for a fixed time, which
- * would cut off at its end what a server still counts: so that what was answered can be held
- * against what was counted, to the last call. It speaks HTTP/1.1 too, so that both are loaded alike.
+ * The load of gRPC: h2load, of nghttp2. It sends a fixed number of requests, not for a fixed time,
+ * which would cut off at its end what a server still counts: so that what was answered can be held
+ * against what was counted, to the last call.
  */
-import { spawn } from "node:child_process";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { echoPath, messageOf, type Protocol } from "./echo.ts";
+import { echoPath, grpcFrame } from "./echo.ts";
+import { type LoadResult, runTool, type Target } from "./load.ts";
 import { quantile } from "./statistics.ts";
-
-/** Whom to call. */
-export interface Target {
-  readonly protocol: Protocol;
-  /** E.g. "http://127.0.0.1:12345". */
-  readonly url: string;
-  readonly token: string;
-}
 
 /** A closed loop: each call as soon as there is room for it. */
 export interface Load {
@@ -25,20 +17,6 @@ export interface Load {
   readonly requests: number;
   /** After this long, connections are closed, answered or not. */
   readonly timeoutS: number;
-}
-
-export interface LoadResult {
-  /** Seconds from the first call to the last answer. */
-  readonly seconds: number;
-  /** Calls answered ok: with status 200 and the bytes of the answer. */
-  readonly ok: number;
-  /** Calls that were begun. */
-  readonly begun: number;
-  /** Calls answered with something else, or not at all. */
-  readonly failed: number;
-  /** Milliseconds from a call's first byte sent to its last received. */
-  readonly p50Ms: number;
-  readonly p99Ms: number;
 }
 
 /** What h2load prints at its end. */
@@ -102,22 +80,22 @@ export function poisson(perS: number, seconds: number): Schedule {
 /** Runs h2load, once with each of the arguments, all at the same time. */
 async function runAll(target: Target, directory: string, commands: string[][]): Promise<LoadResult> {
   const body = join(directory, "request");
-  await writeFile(body, messageOf[target.protocol]);
+  await writeFile(body, grpcFrame);
   const ran = await Promise.all(
     commands.map(async (args, i) => {
       const log = join(directory, `h2load-${i}.tsv`);
       await rm(log, { force: true });
-      const { stdout, code } = await run("h2load", [...argumentsFor(target, body, log), ...args]);
-      if (code !== 0) throw new Error(`h2load ended with ${code}:\n${stdout}`);
+      const { printed, code } = await runTool("h2load", [...argumentsFor(target, body, log), ...args]);
+      if (code !== 0) throw new Error(`h2load ended with ${code}:\n${printed}`);
       const text = await readFile(log, "utf8");
       await rm(log);
-      return { summary: parseSummary(stdout), text };
+      return { summary: parseSummary(printed), text };
     }),
   );
   const sum = (pick: (summary: Summary) => number) =>
     ran.reduce((total, { summary }) => total + pick(summary), 0);
   const { latenciesMs, seconds } = parseLog(ran.map(({ text }) => text).join(""));
-  const ok = sum((summary) => answeredOk(summary, messageOf[target.protocol].length));
+  const ok = sum((summary) => answeredOk(summary, target.answerBytes));
   const failed = sum(({ total }) => total) - ok;
   return {
     // The log's are exact to the microsecond, but tell nothing of what was waited for in vain.
@@ -128,16 +106,10 @@ async function runAll(target: Target, directory: string, commands: string[][]): 
   };
 }
 
-/** What all loads have in common: the same request for all peers of a protocol. */
-export function argumentsFor({ protocol, token }: Target, body: string, log: string): string[] {
-  const headers =
-    protocol === "grpc"
-      ? ["content-type: application/grpc", "te: trailers"]
-      : ["content-type: application/json", "connect-protocol-version: 1"];
-  return [
-    ...["-d", body, "--log-file", log, ...(protocol === "json" ? ["--h1"] : [])],
-    ...[...headers, `x-api-key: ${token}`].flatMap((header) => ["-H", header]),
-  ];
+/** What all loads have in common: the same request for all peers. */
+export function argumentsFor({ token }: Pick<Target, "token">, body: string, log: string): string[] {
+  const headers = ["content-type: application/grpc", "te: trailers", `x-api-key: ${token}`];
+  return ["-d", body, "--log-file", log, ...headers.flatMap((header) => ["-H", header])];
 }
 
 /** Reads what h2load printed. Throws where that is something else. */
@@ -185,18 +157,4 @@ export function parseLog(text: string): { latenciesMs: Float64Array; seconds: nu
     endedUs = Math.max(endedUs, Number(startUs) + Number(us));
   }
   return { latenciesMs: latenciesMs.subarray(0, n), seconds: n === 0 ? 0 : (endedUs - beganUs) / 1e6 };
-}
-
-function run(command: string, args: string[]): Promise<{ stdout: string; code: number | null }> {
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
-  let stdout = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-    });
-  }
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ stdout, code }));
-  });
 }

@@ -7,6 +7,7 @@ import type { Surroundings } from "./peer-process.ts";
 import type { Peer } from "./peers.ts";
 import type { Results } from "./results.ts";
 import { type Shape, shapes } from "./shapes.ts";
+import { runTimedLoad } from "./wrk.ts";
 
 /** What a section is given. */
 export interface SectionContext {
@@ -81,11 +82,18 @@ export async function measureThroughput(
   });
 }
 
-/**
- * Loads a peer for about so many seconds with all that it can answer: as many calls as it answered
- * in that time when it was last asked.
- */
+/** Loads a peer for about so many seconds with all that it can answer. */
 export function saturating(
+  one: MeasuredPeer,
+  context: Pick<SectionContext, "seconds" | "surroundings">,
+): (shape: Shape) => Promise<LoadValues> {
+  if (one.process.protocol === "grpc") return countedLoads(one, context);
+  const { seconds } = context;
+  return ({ connections }) => one.load((target) => runTimedLoad(target, { connections, seconds }));
+}
+
+/** Of as many calls as it answered in that time when it was last asked. */
+function countedLoads(
   one: MeasuredPeer,
   { seconds, surroundings }: Pick<SectionContext, "seconds" | "surroundings">,
 ): (shape: Shape) => Promise<LoadValues> {

@@ -63,6 +63,9 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
         ["p50Ms", "p99Ms"].map((value) => figure(results.median(which(peer, shape, value)))).join(" / "),
       ),
     ),
+    ...(protocol === "json"
+      ? ["", "As wrk corrects them: an answer that took long stands also for calls due meanwhile."]
+      : []),
     "",
     table(
       head(`${protocol}: calls a second of the server's processor time`),

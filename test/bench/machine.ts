@@ -1,11 +1,11 @@
 /** The machine: its processors, who runs on which, how busy they are, and the tools of the load. Linux only. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { delimiter, join } from "node:path";
 
 /** The tools that do not come with npm, and the Debian packages that have them. */
-const tools = { taskset: "util-linux", h2load: "nghttp2-client" };
+const tools = { taskset: "util-linux", h2load: "nghttp2-client", wrk: "wrk" };
 
 const ticksPerS = 100;
 
@@ -93,7 +93,9 @@ export function expand(list: string): number[] {
 
 /** What the figures were taken on. */
 export function describeMachine(places: Places) {
-  const [tool = ""] = execFileSync("h2load", ["--version"], { encoding: "utf8" }).split("\n");
+  // wrk says its version and ends with 1.
+  const versionOf = (tool: string) =>
+    spawnSync(tool, ["--version"], { encoding: "utf8" }).stdout.split(/\n| Copyright/, 1)[0];
   return {
     processor: cpus()[0]?.model ?? "unknown",
     processors: cpus().length,
@@ -101,7 +103,7 @@ export function describeMachine(places: Places) {
     node: process.version,
     // Of the minutes before: on a quiet machine near 0.
     loadAverage: loadavg().map((load) => Number(load.toFixed(2))),
-    load: tool,
+    loads: { grpc: versionOf("h2load"), json: versionOf("wrk") },
     places,
   };
 }

@@ -1,6 +1,7 @@
 /** A peer under load: each load between two calls of a true client, its answers tallied, its processor watched. */
-import type { Protocol } from "./echo.ts";
-import type { LoadResult, Target } from "./h2load.ts";
+import { grpcFrame, type Protocol } from "./echo.ts";
+import { readJsonAnswer } from "./json-call.ts";
+import type { LoadResult, Target } from "./load.ts";
 import { type Places, processorTimes, processS } from "./machine.ts";
 import { type PeerProcess, type Surroundings, startPeer } from "./peer-process.ts";
 import type { Peer } from "./peers.ts";
@@ -43,31 +44,38 @@ export async function measuredPeer(
   const process = await startPeer(peer, protocol, surroundings);
   const tally = createTally();
 
-  /** Returns the milliseconds that it took. */
-  async function verify(): Promise<number> {
-    const began = performance.now();
+  /** Calls once. Rejects where the answer is wrong. */
+  async function once<T>(call: () => Promise<T>): Promise<T> {
     try {
-      await process.verify();
+      const answer = await call();
+      tally.add({ ok: 1, begun: 1 });
+      return answer;
     } catch (error) {
       const what = error instanceof Error ? error.message : error;
       throw new Error(`${peer.id} (${protocol}) gives a client a wrong answer: ${what}`);
     }
-    tally.add({ ok: 1, begun: 1 });
-    return performance.now() - began;
+  }
+
+  /** What a load counts of each answer. */
+  async function answerBytes(): Promise<number> {
+    return protocol === "grpc" ? grpcFrame.length : once(() => readJsonAnswer(process));
   }
 
   return {
     peer,
     process,
     async load(run) {
-      await verify();
+      await once(process.verify);
+      const target = { url: process.url, token: process.token, answerBytes: await answerBytes() };
       const before = look(process.pid, surroundings.places);
       const began = performance.now();
-      const result = await run({ protocol, url: process.url, token: process.token });
+      const result = await run(target);
       const seconds = (performance.now() - began) / 1000;
       const after = look(process.pid, surroundings.places);
       tally.add(result);
-      const silentMs = await verify();
+      const ended = performance.now();
+      await once(process.verify);
+      const silentMs = performance.now() - ended;
       const ownS = after.ownS - before.ownS;
       return {
         ...{ perS: result.ok / result.seconds, ok: result.ok, failed: result.failed },

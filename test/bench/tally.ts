@@ -42,7 +42,8 @@ export function createTally(): Tally {
 
 /**
  * What does not fit; undefined: all does. Calls that were begun and not answered may be counted or
- * not: nobody knows whether the server got to see them.
+ * not: nobody knows whether the server got to see them. h2load leaves none of a load that went well,
+ * wrk what was on its way when it ended.
  */
 export function disagreement(
   countsPerCall: 0 | 1,
