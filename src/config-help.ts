@@ -26,6 +26,7 @@ export const settingHelp: Readonly<Record<Exclude<keyof Config, "production">, S
   usageDurability: { value: "mode", text: "batched, or strict: a call is answered once it is committed" },
   logRetentionDays: { value: "days", text: "drop request logs that are older" },
   statsRetentionDays: { value: "days", text: "drop statistics that are older" },
+  logPackAbove: { value: "calls", text: "a second, above which log rows are packed and laid out later" },
   logInfrastructure: { text: "log and count health and reflection calls too" },
   cacheMaxStalenessMs: { value: "ms", text: "no verdict rests on anything older" },
   cacheStaleIfErrorMs: { value: "ms", text: "cached keys answer this long while the database fails" },

@@ -51,6 +51,11 @@ export interface Config {
   logRetentionDays: number;
   /** Statistics older than this are dropped. `LATCHKEY_STATS_RETENTION_DAYS`, default 400. Those of single minutes are kept for 30. */
   statsRetentionDays: number;
+  /**
+   * Calls a second above which an instance packs request log rows, and lays them out afterwards or once
+   * somebody looks at the log; 0: always. `LATCHKEY_LOG_PACK_ABOVE`, default 15000.
+   */
+  logPackAbove: number;
   /** Log health and reflection RPCs too. `LATCHKEY_LOG_INFRASTRUCTURE`, default false. */
   logInfrastructure: boolean;
   /** No verdict rests on what is older than this. `LATCHKEY_CACHE_MAX_STALENESS_MS`, default 2000. */
@@ -185,6 +190,7 @@ export const settings: readonly Setting[] = [
   ),
   setting("LATCHKEY_LOG_RETENTION_DAYS", "logRetentionDays", integer(1, 3650), 30),
   setting("LATCHKEY_STATS_RETENTION_DAYS", "statsRetentionDays", integer(31, 36_500), 400),
+  setting("LATCHKEY_LOG_PACK_ABOVE", "logPackAbove", integer(0, 1_000_000_000), 15_000),
   setting("LATCHKEY_LOG_INFRASTRUCTURE", "logInfrastructure", boolean, false),
   setting("LATCHKEY_CACHE_MAX_STALENESS_MS", "cacheMaxStalenessMs", integer(100, 60_000), 2000),
   setting("LATCHKEY_CACHE_STALE_IF_ERROR_MS", "cacheStaleIfErrorMs", integer(0, maxMs), 0),

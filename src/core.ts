@@ -28,8 +28,10 @@ import { countCalls, createCallMetrics } from "./usage/call-metrics.ts";
 import { createCommitMetrics } from "./usage/commit-metrics.ts";
 import { keepFolded } from "./usage/fold.ts";
 import { foldedUntil } from "./usage/fold-store.ts";
+import { createPackStore } from "./usage/pack-store.ts";
 import { createRecorder } from "./usage/recorder.ts";
 import { createUsageStore } from "./usage/store.ts";
+import { createUnpacking } from "./usage/unpack.ts";
 import { seedUsers } from "./users/seed.ts";
 import { createVerdicts, sessionLife, type Verdicts } from "./verdicts.ts";
 import { packageVersion } from "./version.ts";
@@ -61,7 +63,10 @@ export interface Core {
   readonly recorder: CallRecorder;
   readonly tails: LogTails;
   /** What of it metrics show. */
-  readonly figures: Pick<MetricsOptions, "version" | "verdicts" | "usage" | "pools" | "tails" | "counted">;
+  readonly figures: Pick<
+    MetricsOptions,
+    "version" | "verdicts" | "usage" | "packs" | "pools" | "tails" | "counted"
+  >;
   /** Makes a method known to the metrics: only what is mounted has its name in them. */
   mounted(method: MethodName): void;
   /** What asks for verdicts on others' behalf. */
@@ -118,9 +123,13 @@ export async function createCore(
   const unlogged = new Set(config.logInfrastructure ? [] : infrastructure.map((service) => service.typeName));
   const redact = createRedactor(config.tokenPrefix);
   const commits = createCommitMetrics();
+  const packs = createUnpacking({ store: createPackStore(database(pools.open("packs", 1)), db), onError });
+  closers.unshift(() => packs.close());
   const usage = createRecorder({
     write: commits.watch(createUsageStore({ db: database(pools.open("usage", 1)), instance, redact })),
     durability: config.usageDurability,
+    packs,
+    packAbove: config.logPackAbove,
     records: (method) => !unlogged.has(method.service),
     onError,
   });
@@ -145,7 +154,7 @@ export async function createCore(
     verdicts,
     recorder,
     tails,
-    figures: { version: instance.version, verdicts, usage, pools, tails, counted: [calls, commits] },
+    figures: { version: instance.version, verdicts, usage, packs, pools, tails, counted: [calls, commits] },
     mounted: calls.mounted,
     mountServices(router, runningRpcs = () => 0) {
       const own: DescService[] = [];
@@ -162,6 +171,7 @@ export async function createCore(
         tokenPrefix: config.tokenPrefix,
         inquiries,
         tails,
+        isIncomplete: packs.look,
         sessions: { ...verdicts, ...config, life: sessionLife(config), closed: whySignInIsClosed(config) },
         server: {
           ...config,

@@ -5,6 +5,7 @@ import type { Listener } from "./listener.ts";
 import type { Health } from "./rpc/health.ts";
 import type { MountedRpcs } from "./rpc/mount.ts";
 import { byLabel, counter, gauge, type Metric, type Metrics } from "./usage/metric.ts";
+import type { Unpacking } from "./usage/unpack.ts";
 import type { Verdicts } from "./verdicts.ts";
 
 export interface MetricsOptions {
@@ -17,6 +18,7 @@ export interface MetricsOptions {
     readonly pendingCalls: number;
     readonly oldestPendingMs: number | undefined;
   };
+  packs: Pick<Unpacking, "waitingRows" | "droppedRows">;
   pools: { readonly figures: readonly PoolFigures[] };
   /** Of the request log. */
   tails: { readonly size: number };
@@ -82,7 +84,7 @@ function verdictMetrics({ verdicts }: MetricsOptions): Metric[] {
   ];
 }
 
-function usageMetrics({ usage }: MetricsOptions): Metric[] {
+function usageMetrics({ usage, packs }: MetricsOptions): Metric[] {
   const { oldestPendingMs, pendingCalls, droppedRows } = usage;
   const lagMs = oldestPendingMs === undefined ? 0 : Math.max(0, performance.now() - oldestPendingMs);
   return [
@@ -95,7 +97,12 @@ function usageMetrics({ usage }: MetricsOptions): Metric[] {
     counter(
       "latchkey_usage_dropped_rows_total",
       "Request log rows dropped; their calls are counted.",
-      droppedRows,
+      droppedRows + packs.droppedRows,
+    ),
+    gauge(
+      "latchkey_log_waiting_rows",
+      "Request log rows of all instances that are kept, but not laid out yet: as of the last look at them.",
+      packs.waitingRows,
     ),
   ];
 }

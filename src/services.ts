@@ -48,6 +48,8 @@ export interface ServicesOptions {
   /** How VerifyApiKey and Envoy's Check come to their verdicts: as the server does. */
   inquiries: InquiryOptions;
   tails: LogTails;
+  /** Whether rows are not in the request log yet. Asking for it brings them there. */
+  isIncomplete: () => Promise<boolean>;
 }
 
 /** Mounts the services that manage and watch. */
@@ -69,7 +71,7 @@ export function mountServices(router: ConnectRouter, options: ServicesOptions): 
   });
   router.service(Authorization, createExtAuthz(options.inquiries));
   const logs = createRequestLogStore(db);
-  router.service(RequestLogService, createRequestLogService({ logs, tails: options.tails }));
+  router.service(RequestLogService, createRequestLogService({ logs, ...options }));
   router.service(StatsService, createStatsService(createStatsStore(db)));
   router.service(AuditLogService, createAuditLogService(createAuditStore(db)));
   const sessions = createSessionStore(db, transact, options.sessions.life);

@@ -21,6 +21,7 @@ const defaults: Config = {
   usageDurability: "batched",
   logRetentionDays: 30,
   statsRetentionDays: 400,
+  logPackAbove: 15_000,
   logInfrastructure: false,
   cacheMaxStalenessMs: 2000,
   cacheStaleIfErrorMs: 0,
@@ -185,6 +186,12 @@ const settings: readonly (readonly [
     "statsRetentionDays",
     numbers(31, 36_500),
     [...notNumbers, "30", "36501"],
+  ],
+  [
+    "LATCHKEY_LOG_PACK_ABOVE",
+    "logPackAbove",
+    numbers(0, 1_000_000_000),
+    [...notNumbers.filter((one) => one !== "0"), "1000000001"],
   ],
   ["LATCHKEY_LOG_INFRASTRUCTURE", "logInfrastructure", truths, notTruths],
   [

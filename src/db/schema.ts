@@ -4,8 +4,8 @@
  * What Drizzle cannot declare was added to the migrations by hand: `request_logs`
  * is partitioned by day, the rollups by period and then by day or month, each with a
  * default partition (`db/partitions.ts` makes the others), `api_key_usage` has room
- * for updates in place, `request_log_tail` is not logged, and triggers tell every
- * change that a verdict depends on.
+ * for updates in place, `request_log_tail` is not logged, `request_log_packs` is not compressed,
+ * and triggers tell every change that a verdict depends on.
  */
 import { sql } from "drizzle-orm";
 import {
@@ -217,6 +217,21 @@ export const requestLogs = pgTable(
   ],
 );
 
+/**
+ * Rows of the request log as they came, a batch in one row: what more calls leave than can be laid out
+ * in rows and indexes at once. See `usage/pack-store.ts`.
+ */
+export const requestLogPacks = pgTable("request_log_packs", {
+  id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
+  instanceId: uuid("instance_id").notNull(),
+  committedAt: instant("committed_at").notNull().defaultNow(),
+  rows: integer("rows").notNull(),
+  /** What the times of its calls count from, in milliseconds since the epoch. */
+  baseMs: bigint("base_ms", { mode: "bigint" }).notNull(),
+  /** Its columns, each as the literal of an array: see `packColumns`. */
+  columns: text("columns").array().notNull(),
+});
+
 /** Instances that somebody tails the log on: while there is one, every batch leaves its ids in `request_log_tail`. */
 export const requestLogTails = pgTable("request_log_tails", {
   instanceId: uuid("instance_id").primaryKey(),
@@ -234,6 +249,8 @@ export const requestLogTail = pgTable(
     /** The primary keys of the batch's rows. */
     times: instant("times").array().notNull(),
     ids: uuid("ids").array().notNull(),
+    /** Rows of the batch that are not among these, as they are packed. */
+    packedRows: integer("packed_rows").notNull().default(0),
   },
   // What has come since the last look.
   (t) => [primaryKey({ columns: [t.instanceId, t.batch] })],

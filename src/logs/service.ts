@@ -23,16 +23,21 @@ const tailPlaces = { most: Number.POSITIVE_INFINITY, mostOfOneUser: 20, what: "t
 export function createRequestLogService(options: {
   logs: RequestLogStore;
   tails: LogTails;
+  /** Whether rows are not in the log yet. Asking for it brings them there. */
+  isIncomplete: () => Promise<boolean>;
 }): ServiceImpl<typeof RequestLogService> {
-  const { logs, tails } = options;
+  const { logs, tails, isIncomplete } = options;
   const [exporting, tailing] = [createPlaces(exportPlaces), createPlaces(tailPlaces)];
   return {
     async listRequestLogs(request, context) {
       const principal = requireUser(context);
       const page = readPage(ListRequestLogsRequestSchema, request, pageSizes);
       const filter = readFilter(request.filter, principal);
+      // Asked first: what is laid out meanwhile may not be listed.
+      const incomplete = page.cursor === undefined && (await isIncomplete());
       const { rows, next } = await logs.list(filter, page.size, page.cursor && readCursor(page.cursor));
       return {
+        incomplete,
         requestLogs: rows.map(toMessage),
         nextPageToken: next === undefined ? "" : page.tokenAfter(next.time, next.id),
       };
@@ -42,7 +47,12 @@ export function createRequestLogService(options: {
       const principal = requireUser(context);
       const row = await logs.get(checkRowId("id", request.id));
       if (row === undefined || !(principal.isStaff || row.userId === principal.userId)) {
-        throw new ConnectError(`request log row ${request.id} not found`, Code.NotFound);
+        throw new ConnectError(
+          (await isIncomplete())
+            ? `request log row ${request.id} not found: rows are still to come, try again`
+            : `request log row ${request.id} not found`,
+          Code.NotFound,
+        );
       }
       return { requestLog: toMessage(row) };
     },
@@ -70,6 +80,8 @@ export function createRequestLogService(options: {
       if (request.limit < 0n) throw invalid("limit must not be negative: 0 means all rows");
       const release = exporting.take(principal.userId, context.signal);
       try {
+        // A file is read from the newest row on: what comes late is not in it.
+        await isIncomplete();
         const file = exportRows(logs, filter, { encoder, limit: request.limit, signal: context.signal });
         for await (const data of file) yield { data };
       } finally {

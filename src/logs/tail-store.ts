@@ -32,7 +32,7 @@ export interface TailStore {
   lastBatches(): Promise<LastBatches>;
   /** The batches that came after these, each instance's in its order. */
   readBatches(after: LastBatches): Promise<TailedBatch[]>;
-  /** The rows of batches, oldest first. Those of a batch that was swept meanwhile are missing. */
+  /** The rows of batches, oldest first. Those of a batch that was packed, or swept meanwhile, are missing. */
   readRows(batches: readonly TailedBatch[]): Promise<RequestLogRow[]>;
   /** Drops the batches that all who tail have read. */
   sweep(): Promise<void>;
@@ -89,7 +89,7 @@ export function createTailStore(db: Database, instanceId: string): TailStore {
 
     async readBatches(after) {
       const found = await db.execute<{ instance_id: string; batch: string; rows: number }>(sql`
-        SELECT tail.instance_id, tail.batch, cardinality(tail.ids) AS rows
+        SELECT tail.instance_id, tail.batch, cardinality(tail.ids) + tail.packed_rows AS rows
         FROM ${requestLogTail} tail
         LEFT JOIN unnest(
           ${sql.param([...after.keys()])}::uuid[], ${sql.param([...after.values()].map(String))}::bigint[]

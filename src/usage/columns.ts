@@ -25,9 +25,17 @@ export function array(of: string, column: Named): SQL {
   return sql`${sql.placeholder(valueName(of, column))}::${sql.raw(column.type)}[]`;
 }
 
+/** How a statement refers to the array of a column. */
+export type ArrayOf = (of: string, column: Named) => SQL;
+
 /** Columns as rows, for FROM: `unnest(…) AS <of> (<names>)`, where they are numbered as `numbered`. */
-export function unnest(of: string, columns: readonly Named[], numbered?: string): SQL {
-  const arrays = columns.map((column) => array(of, column));
+export function unnest(
+  of: string,
+  columns: readonly Named[],
+  numbered?: string,
+  arrayOf: ArrayOf = array,
+): SQL {
+  const arrays = columns.map((column) => arrayOf(of, column));
   const names = columns.map(({ name }) => name);
   if (numbered !== undefined) names.push(numbered);
   return sql`unnest(${sql.join(arrays, sql`, `)}) ${sql.raw(numbered === undefined ? "" : "WITH ORDINALITY")}
@@ -41,7 +49,7 @@ export function valuesOf<Thing>(
   things: readonly Thing[],
 ): Values {
   return Object.fromEntries(
-    columns.map((column) => [valueName(of, column), arrayOf(things.map(column.literal))]),
+    columns.map((column) => [valueName(of, column), arrayLiteral(things.map(column.literal))]),
   );
 }
 
@@ -55,7 +63,7 @@ export function valueName(of: string, { name }: Named): string {
  * would have all of it copied. One of NULLs alone is empty, which reads the same: of
  * an array, what is past its end is NULL.
  */
-export function arrayOf(values: (string | number | bigint | undefined)[]): string {
+export function arrayLiteral(values: (string | number | bigint | undefined)[]): string {
   if (values.every((value) => value === undefined)) return "{}";
   for (let n = 0; n < values.length; n++) values[n] ??= "NULL";
   values[0] = `{${values[0]}`;

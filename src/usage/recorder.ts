@@ -1,12 +1,14 @@
 /** Gathers ended calls and commits them in groups: exact counts without a statement per request. */
 import type { CallRecorder, EndedCall } from "../auth/call.ts";
 import type { MethodName } from "../auth/method-name.ts";
-import { sqlState } from "../db/client.ts";
 import { within } from "../within.ts";
+import { isAboutTheData, isWrongPartition, maxMisses } from "./batch-errors.ts";
 import { GatheredCalls } from "./gathered-calls.ts";
 import { Group, uncounted } from "./group.ts";
+import { createRecentCount } from "./recent-count.ts";
 import type { UsageBatch, WriteUsage } from "./store.ts";
 import { addTotals, emptyTotals, type Totals } from "./totals.ts";
+import type { Unpacking } from "./unpack.ts";
 
 export interface RecorderOptions {
   write: WriteUsage;
@@ -24,6 +26,10 @@ export interface RecorderOptions {
   maxBatchRows?: number;
   /** Rows kept while the database is down, then the oldest are dropped, though still counted; default 100,000. */
   maxPendingRows?: number;
+  /** Undefined: each row is written as one. */
+  packs?: Pick<Unpacking, "mayPack" | "packed">;
+  /** Batches are packed while more calls than this end in about a second; default 15,000, about as many as can be tailed. */
+  packAbove?: number;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -39,10 +45,6 @@ export interface Recorder extends CallRecorder {
 }
 
 const retryMs = { first: 50, most: 1000 };
-/** Postgres' state for a row whose partition was attached while it was on its way to the default one. */
-const wrongPartition = "23514";
-/** So often in a row a batch is tried again for it, before its rows are suspected. */
-const maxMisses = 3;
 /** Strict: so long a batch waits at most for callers to call again. */
 const longestExpectedMs = 20;
 /** A commit that takes longer counts as failed. It may yet succeed: the batch's number keeps it from counting twice. */
@@ -55,10 +57,12 @@ export function createRecorder(options: RecorderOptions): Recorder {
   const gatherMs = (options.intervalMs ?? 100) / 2;
   const maxBatchRows = options.maxBatchRows ?? 4000;
   const maxPendingRows = options.maxPendingRows ?? 100_000;
+  const { packs, packAbove = 15_000 } = options;
 
   /** Rows in a group at most: pending rows are dropped by the group. */
   const maxGroupRows = Math.min(maxBatchRows, maxPendingRows);
 
+  const recent = createRecentCount();
   /** The last one is gathering. */
   const pending: Group[] = [];
   let pendingRows = 0;
@@ -116,18 +120,22 @@ export function createRecorder(options: RecorderOptions): Recorder {
     const number = ++batchNumber;
     let group = takeFirst();
     let withRows = true;
+    const lately = recent.add(group.calls.rows);
+    let isPacked = group.calls.rows > 0 && lately > packAbove && packs?.mayPack() === true;
     let misses = 0;
     for (let waitMs = retryMs.first; ; ) {
       inBatch = group;
       const calls = withRows ? group.calls : new GatheredCalls();
-      const batch: UsageBatch = { number, calls, totals: sum(group.calls.totals, counted) };
+      const totals = sum(group.calls.totals, counted);
+      const batch: UsageBatch = { number, calls, totals, isPacked };
       try {
         await within(writeTimeoutMs, options.write(batch));
         break;
       } catch (error) {
         // The next try finds the partition.
-        if (sqlState(error) === wrongPartition && ++misses <= maxMisses) continue;
+        if (isWrongPartition(error) && ++misses <= maxMisses) continue;
         if (isAboutTheData(error) && withRows && group.calls.rows > 0) {
+          isPacked = false;
           // Half of it, until the row that is refused stands alone.
           if (group.calls.rows > 1) group = putBackHalf(group);
           else withRows = false;
@@ -142,6 +150,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
       }
     }
     if (!withRows) countDropped(group.calls.rows);
+    if (isPacked) packs?.packed(group.calls.rows);
     inBatch = undefined;
     failing = false;
     reportDropped();
@@ -257,16 +266,4 @@ function sum(totals: Totals, rowless: Totals): Totals {
   addTotals(all, rowless);
   addTotals(all, totals);
   return all;
-}
-
-/**
- * Whether it is the values themselves that cannot be written, so that trying again
- * cannot help: Postgres refused them (classes 22, 23 and 54), or they are more than
- * Node can put into one statement.
- */
-function isAboutTheData(error: unknown): boolean {
-  for (let e = error; e instanceof Error; e = e.cause) {
-    if (e instanceof RangeError || e instanceof TypeError) return true;
-  }
-  return /^(2[23]|54)/.test(sqlState(error) ?? "");
 }

@@ -9,12 +9,14 @@ import {
   instances,
   keyRollups,
   methodRollups,
+  requestLogPacks,
   requestLogTail,
   requestLogTails,
   rollupLateHours,
 } from "../db/schema.ts";
-import { type CallRows, createCallRows } from "./call-rows.ts";
-import { array, type Column, instantOf, quote, unnest, valuesOf } from "./columns.ts";
+import { baseMs, callColumns, callValues } from "./call-columns.ts";
+import { insertCalls } from "./call-rows.ts";
+import { array, type Column, instantOf, quote, unnest, valueName, valuesOf } from "./columns.ts";
 import type { GatheredCalls } from "./gathered-calls.ts";
 import { floorTo, hourMs } from "./range.ts";
 import { type KeyCount, keyRollupsOf, methodRollupsOf, periodS, type Rollup, type Totals } from "./totals.ts";
@@ -26,6 +28,8 @@ export interface UsageBatch {
   readonly calls: GatheredCalls;
   /** Also of calls without one. */
   readonly totals: Totals;
+  /** Rows are written as they are, for `keepUnpacked` to lay them out. */
+  readonly isPacked?: boolean;
 }
 
 export interface UsageStoreOptions {
@@ -55,18 +59,21 @@ export type WriteUsage = (batch: UsageBatch) => Promise<void>;
  * It is prepared, as reading and planning it takes as long as writing a hundred rows.
  */
 export function createUsageStore({ db, instance, redact }: UsageStoreOptions): WriteUsage {
-  const rows = createCallRows({
-    instanceId: instance.id,
-    clean: (text) => redact(text.replaceAll("\0", "").toWellFormed()),
-    where: isNew,
-  });
-  const query = new PgDialect().sqlToQuery(writeBatch(instance, rows));
-  const statement = db._.session.prepareQuery(query, undefined, "write_usage", false);
-  return async ({ number, calls, totals }) => {
+  const clean = (text: string) => redact(text.replaceAll("\0", "").toWellFormed());
+  const prepare = (name: string, calls: SQL) => {
+    const query = new PgDialect().sqlToQuery(writeBatch(instance, calls));
+    return db._.session.prepareQuery(query, undefined, name, false);
+  };
+  const [asRows, asPack] = [
+    prepare("write_usage", logRows(instance)),
+    prepare("write_usage_packed", logPack(instance)),
+  ];
+  return async ({ number, calls, totals, isPacked }) => {
     const ofMethods = methodRollupsOf(totals);
-    await statement.execute({
+    await (isPacked ? asPack : asRows).execute({
       number,
-      ...rows.values(calls),
+      ...callValues(calls, clean),
+      ...(isPacked && { [packedRows]: calls.rows }),
       ...valuesOf("count", countColumns, [...totals.keys]),
       ...valuesOf("method", rollupColumns, ofMethods),
       ...valuesOf("key", keyRollupColumns, keyRollupsOf(totals)),
@@ -78,7 +85,46 @@ export function createUsageStore({ db, instance, redact }: UsageStoreOptions): W
 /** Whether the batch was not written before. */
 const isNew = sql`EXISTS (SELECT FROM batch)`;
 
-function writeBatch(instance: Instance, rows: CallRows): SQL {
+/** Whether somebody tails the log. */
+const isTailed = sql`EXISTS (SELECT FROM ${requestLogTails} WHERE expires_at > now())`;
+
+/** Logs the calls of the batch, a row each. */
+function logRows(instance: Instance): SQL {
+  const instanceId = sql`${instance.id}::uuid`;
+  const base = sql`${sql.placeholder(baseMs)}::bigint`;
+  return sql`
+    logged AS (${insertCalls({ arrayOf: array, baseMs: base, instanceId, where: isNew })}
+    ), tailed AS (
+      INSERT INTO ${requestLogTail} (instance_id, batch, times, ids)
+      SELECT ${instanceId}, last_batch, ARRAY(SELECT time FROM logged), ARRAY(SELECT id FROM logged)
+      FROM batch
+      WHERE ${isTailed}
+    )`;
+}
+
+/** The placeholder of how many rows are in a pack. */
+const packedRows = "call rows";
+
+/** Logs the calls of the batch as they are, to be laid out later. */
+function logPack(instance: Instance): SQL {
+  const instanceId = sql`${instance.id}::uuid`;
+  const rows = sql`${sql.placeholder(packedRows)}::int`;
+  const columns = callColumns.map(([of, column]) => sql`${sql.placeholder(valueName(of, column))}::text`);
+  return sql`
+    packed AS (
+      INSERT INTO ${requestLogPacks} (instance_id, rows, base_ms, columns)
+      SELECT ${instanceId}, ${rows}, ${sql.placeholder(baseMs)}::bigint, ARRAY[${sql.join(columns, sql`, `)}]
+      FROM batch
+    ), tailed AS (
+      INSERT INTO ${requestLogTail} (instance_id, batch, times, ids, packed_rows)
+      SELECT ${instanceId}, last_batch, '{}', '{}', ${rows}
+      FROM batch
+      WHERE ${isTailed}
+    )`;
+}
+
+/** `calls` are the parts that log them. */
+function writeBatch(instance: Instance, calls: SQL): SQL {
   return sql`
     WITH batch AS (
       INSERT INTO ${instances} (id, hostname, pid, version, started_at, seen_at, last_batch)
@@ -87,13 +133,7 @@ function writeBatch(instance: Instance, rows: CallRows): SQL {
       ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch, seen_at = excluded.seen_at
       WHERE ${instances.lastBatch} < excluded.last_batch
       RETURNING last_batch
-    ), logged AS (${rows.insert}
-    ), tailed AS (
-      INSERT INTO ${requestLogTail} (instance_id, batch, times, ids)
-      SELECT ${instance.id}::uuid, last_batch, ARRAY(SELECT time FROM logged), ARRAY(SELECT id FROM logged)
-      FROM batch
-      WHERE EXISTS (SELECT FROM ${requestLogTails} WHERE expires_at > now())
-    ), locked AS MATERIALIZED (
+    ), ${calls}, locked AS MATERIALIZED (
       SELECT api_key_id FROM ${apiKeyUsage}
       WHERE api_key_id = ANY (${array("count", countedKey)}) AND ${isNew}
       ORDER BY api_key_id FOR NO KEY UPDATE

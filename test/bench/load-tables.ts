@@ -73,6 +73,13 @@ export function loadTables(protocol: Protocol, all: readonly Peer[], results: Re
     ),
     "",
     table(
+      head(`${protocol}: seconds after the load until its log is laid out`),
+      rowsOf((peer, shape) => figure(results.median(which(peer, shape, "laidOutS")))).filter(
+        (_, n) => peers[n]?.countsPerCall === 1,
+      ),
+    ),
+    "",
+    table(
       head(`${protocol}: processor of the server / of the load, %`),
       rowsOf((peer, shape) =>
         ["serverShare", "loadShare"]

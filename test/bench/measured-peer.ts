@@ -1,6 +1,7 @@
 /** A peer under load: each load between two calls of a true client, its answers tallied, its processor watched. */
 import { grpcFrame, type Protocol } from "./echo.ts";
 import { readJsonAnswer } from "./json-call.ts";
+import { laidOut } from "./laid-out.ts";
 import type { LoadResult, Target } from "./load.ts";
 import { type Places, processorTimes, processS } from "./machine.ts";
 import { type PeerProcess, type Surroundings, startPeer } from "./peer-process.ts";
@@ -19,6 +20,8 @@ export interface LoadValues extends Record<string, number> {
   perServerS: number;
   /** Milliseconds until it answered a client after the load. */
   silentMs: number;
+  /** Seconds until the rows of the log were laid out, after it; NaN: it has no log. */
+  laidOutS: number;
   /** Of the server's processor: what the peer took of it, and all others. */
   serverShare: number;
   othersShare: number;
@@ -77,9 +80,13 @@ export async function measuredPeer(
       await once(process.verify);
       const silentMs = performance.now() - ended;
       const ownS = after.ownS - before.ownS;
+      // Whoever comes next is not to be measured beside it.
+      const isLogged = peer.countsPerCall === 1 && process.databaseUrl !== undefined;
+      const laidOutS = isLogged ? (await laidOut(process.databaseUrl)) / 1000 : Number.NaN;
       return {
         ...{ perS: result.ok / result.seconds, ok: result.ok, failed: result.failed },
-        ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms, perServerS: result.ok / ownS, silentMs },
+        ...{ p50Ms: result.p50Ms, p99Ms: result.p99Ms, perServerS: result.ok / ownS },
+        ...{ silentMs, laidOutS },
         serverShare: ownS / seconds,
         othersShare: (after.serverS - before.serverS - ownS) / seconds,
         loadShare: (after.load.busyS - before.load.busyS) / (after.load.totalS - before.load.totalS),

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { database } from "../../src/db/client.ts";
+import { createPackStore } from "../../src/usage/pack-store.ts";
 import { until } from "../harness/until.ts";
 import { epochMs, figures } from "./figures.ts";
 import { type Fleet, type FleetKey, startFleet } from "./fleet.ts";
@@ -71,26 +73,40 @@ async function killUnderLoad(fleet: Fleet): Promise<Outcome> {
   return { keys, results, killed };
 }
 
+/** Lays out what the last ones have left, and returns how many rows it was. */
+async function layOut({ sql }: Fleet): Promise<number> {
+  const store = createPackStore(database(sql), database(sql));
+  const { rows } = await store.waiting();
+  while ((await store.unpackNext()) !== undefined);
+  return rows;
+}
+
 const isAnswered = ({ error }: CallResult) => error === undefined;
 
-test("strict: through a dozen kill -9 under load, every call that was answered is counted and logged, once", {
-  timeout,
-}, async (t) => {
-  const fleet = await startFleet(servers, { LATCHKEY_USAGE_DURABILITY: "strict" });
-  t.after(() => fleet.close());
-  const { keys, results } = await killUnderLoad(fleet);
-  const answered = results.filter(isAnswered);
-  const rows = await rowsOf(fleet, keys);
-  const counted = await assertCountsAgree(fleet, keys);
-  assert.equal(counted, rows.length);
-  assertEachOnce(rows, results);
-  const logged = new Set(rows.map(({ requestId }) => requestId));
-  const lost = answered.filter(({ requestId }) => !logged.has(requestId));
-  t.diagnostic(`${kills} kills: ${answered.length} answered, ${counted} counted, ${lost.length} lost`);
-  t.diagnostic(`${results.length - answered.length} calls failed as their server was killed`);
-  assert.equal(lost.length, 0);
-  assert.ok(counted >= answered.length && counted <= results.length);
-});
+for (const [how, packing] of Object.entries({
+  "in rows": {},
+  "in packs that others lay out": { LATCHKEY_LOG_PACK_ABOVE: "0" },
+})) {
+  test(`strict, ${how}: through a dozen kill -9 under load, every call that was answered is counted and logged, once`, {
+    timeout,
+  }, async (t) => {
+    const fleet = await startFleet(servers, { LATCHKEY_USAGE_DURABILITY: "strict", ...packing });
+    t.after(() => fleet.close());
+    const { keys, results } = await killUnderLoad(fleet);
+    t.diagnostic(`${await layOut(fleet)} rows were laid out at the end`);
+    const answered = results.filter(isAnswered);
+    const rows = await rowsOf(fleet, keys);
+    const counted = await assertCountsAgree(fleet, keys);
+    assert.equal(counted, rows.length);
+    assertEachOnce(rows, results);
+    const logged = new Set(rows.map(({ requestId }) => requestId));
+    const lost = answered.filter(({ requestId }) => !logged.has(requestId));
+    t.diagnostic(`${kills} kills: ${answered.length} answered, ${counted} counted, ${lost.length} lost`);
+    t.diagnostic(`${results.length - answered.length} calls failed as their server was killed`);
+    assert.equal(lost.length, 0);
+    assert.ok(counted >= answered.length && counted <= results.length);
+  });
+}
 
 test("batched: a kill -9 loses at most the calls of the last interval, and none that ended before one that was kept", {
   timeout,

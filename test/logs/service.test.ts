@@ -5,6 +5,7 @@ import { timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/pro
 import { Code } from "@connectrpc/connect";
 import type { RequestLog, RequestLogFilter } from "../../src/gen/latchkey/v1/request_log_service_pb.js";
 import { CredentialKind, DenialReason } from "../../src/gen/latchkey/v1/verdict_pb.js";
+import { packHeld } from "../harness/packed.ts";
 import {
   type Clients,
   clientsOf,
@@ -14,6 +15,7 @@ import {
   type TestServer,
 } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
+import { callOf } from "../usage/batches.ts";
 
 type Filter = Partial<Omit<RequestLogFilter, "$typeName" | "$unknown">>;
 type Listing = Filter & { pageSize?: number; pageToken?: string };
@@ -431,4 +433,25 @@ test("a row is had by its id, by whom it is of and by staff", async () => {
   }
   // Of the last day that a UUID can name.
   await assert.rejects(staff.logs.getRequestLog({ id: "ffffffff-ffff-7fff-bfff-ffffffffffff" }), notFound);
+});
+
+test("while rows are packed, a listing says that it is incomplete, and a row that is not there that it may come", async (t) => {
+  const calls = [1, 2, 3].map(() =>
+    callOf(ada.apiKeyId, { method: { service: "packed.Service", name: "Get" } }, ada.userId),
+  );
+  const letGo = await packHeld(latchkey.databaseUrl, calls);
+  t.after(letGo);
+  for (const clients of [staff, clientsOf(connectTransport(latchkey.url, ada.token))]) {
+    const { incomplete, requestLogs } = await clients.logs.listRequestLogs(
+      request({ service: "packed.Service" }),
+    );
+    assert.deepEqual([incomplete, requestLogs.length], [true, 0]);
+  }
+  const id = calls[0]?.id ?? "";
+  await assert.rejects(staff.logs.getRequestLog({ id }), /not found: rows are still to come, try again/);
+  await letGo();
+  assert.equal((await rows({ service: "packed.Service" }, 3)).length, 3);
+  assert.equal((await staff.logs.listRequestLogs(request({}))).incomplete, false);
+  assert.equal((await staff.logs.getRequestLog({ id })).requestLog?.id, id);
+  await assert.rejects(staff.logs.getRequestLog({ id: calls[0]?.id.replace(/.$/, "0") ?? "" }), /not found/);
 });

@@ -251,3 +251,38 @@ test("close says how many calls it could not write, and ends", async () => {
   recorder.record(call());
   await assert.rejects(recorder.close(50), /1 calls could not be written/);
 });
+
+test("batches are packed while many calls end, and while there is room for packs", async () => {
+  let room = true;
+  const told: number[] = [];
+  const packs = { mayPack: () => room, packed: (rows: number) => told.push(rows) };
+  const { world, recorder, written } = setUp({ packs, packAbove: 1000, maxBatchRows: 500 });
+  for (let i = 0; i < 400; i++) recorder.record(call());
+  await until(written, ({ rows }) => rows === 400);
+  for (let i = 0; i < 2000; i++) recorder.record(call());
+  await until(written, ({ rows }) => rows === 2400);
+  room = false;
+  for (let i = 0; i < 500; i++) recorder.record(call());
+  await until(written, ({ counted }) => counted === 2900);
+  const kinds = world.batches.map(({ calls, isPacked }) => [calls.rows, isPacked]);
+  assert.deepEqual(kinds.at(0), [400, false]);
+  assert.deepEqual(kinds.at(-1), [500, false]);
+  const packed = kinds.filter(([, isPacked]) => isPacked).map(([rows]) => rows);
+  assert.ok(packed.length > 0);
+  assert.deepEqual(told, packed);
+});
+
+test("of a packed batch, what Postgres refuses is looked for in rows", async () => {
+  const refused = Object.assign(new Error("invalid byte sequence"), { code: "22021" });
+  const packs = { mayPack: () => true, packed() {} };
+  const { world, recorder, written } = setUp({
+    ...{ packs, packAbove: 0 },
+    async write(batch) {
+      if (callsOf(batch).some(({ userAgent }) => userAgent === "poison")) throw refused;
+      world.batches.push(batch);
+    },
+  });
+  for (let i = 0; i < 100; i++) recorder.record({ ...call(), userAgent: i === 37 ? "poison" : "" });
+  await until(written, ({ counted }) => counted === 100);
+  assert.deepEqual(written(), { rows: 99, counted: 100 });
+});

@@ -2,9 +2,12 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { v7 as uuidv7 } from "uuid";
+import { packHeld } from "../../harness/packed.ts";
 import { noteSecret } from "../../harness/secrets.ts";
 import { createUserAndKey } from "../../harness/server.ts";
 import { until } from "../../harness/until.ts";
+import { callOf } from "../../usage/batches.ts";
 import { browser, latchkey, openConsole, openPerson, person } from "./chromium.ts";
 
 let key: Awaited<ReturnType<typeof createUserAndKey>>;
@@ -55,6 +58,19 @@ test("each filter is in the address and leaves the calls that it means", async (
   await page.getByRole("searchbox", { name: "Search error messages" }).fill("staff");
   await page.waitForURL(/text=staff/);
   await shows(1);
+  person.assertNothingOdd();
+});
+
+test("calls that are still to come are told of, and come by themselves", async (t) => {
+  const { page } = person;
+  const method = { service: "packed.Service", name: "Get" };
+  const letGo = await packHeld(latchkey.databaseUrl, [callOf(uuidv7(), { method })]);
+  t.after(letGo);
+  await person.open("/logs?service=packed.Service");
+  await page.getByText("Calls of the last moments are missing").waitFor();
+  await letGo();
+  await shows(1);
+  await page.getByText("Calls of the last moments are missing").waitFor({ state: "detached" });
   person.assertNothingOdd();
 });
 

@@ -15,6 +15,7 @@ import { useMe } from "../../session/state.ts";
 import { logColumns } from "./columns.tsx";
 import { ExportButton } from "./export-menu.tsx";
 import { Filters } from "./filters.tsx";
+import classes from "./logs.module.css";
 import { RowDrawer } from "./row-drawer.tsx";
 import { filterNames, type LogsSearch } from "./search.ts";
 import { TailBar } from "./tail-bar.tsx";
@@ -76,6 +77,12 @@ export function LogsPage() {
           <Filters search={search} change={change} />
         </FilterBar>
         {isLive && <TailBar tail={tail} isPaused={isPaused} onPause={setPaused} />}
+        {!isLive && data?.incomplete && (
+          <p className={classes.incomplete} role="status">
+            Calls of the last moments are missing: more came than are laid out at once. They appear here by
+            themselves.
+          </p>
+        )}
         {!isLive && error !== null && rows === undefined ? (
           <QueryError error={error} onRetry={() => void refetch()} />
         ) : (

@@ -12,7 +12,12 @@ export interface Listing {
   readonly rows: readonly RequestLog[];
   /** Empty: there are no more. */
   readonly next: string;
+  /** Calls have ended that are not in the log yet. */
+  readonly incomplete: boolean;
 }
+
+/** In milliseconds: how soon a listing that lacks calls is asked for again. */
+const incompleteMs = 2000;
 
 /**
  * A page of the log. Where few rows match, a page of the server is short or empty
@@ -33,6 +38,7 @@ export function useListing(search: LogsSearch) {
       const filter = { ...filterOf(filters), ...timesOf(filters, Number(began)) };
       const rows: RequestLog[] = [];
       let next = token;
+      let incomplete = false;
       for (let reads = 0; reads < mostReads; reads++) {
         const answer = await client.listRequestLogs(
           { filter, pageSize: pageSize - rows.length, pageToken: next },
@@ -40,10 +46,12 @@ export function useListing(search: LogsSearch) {
         );
         rows.push(...answer.requestLogs);
         next = answer.nextPageToken;
+        incomplete ||= answer.incomplete;
         if (next === "" || rows.length >= pageSize) break;
       }
-      return { rows, next: next === "" ? "" : `${began}~${next}` };
+      return { rows, next: next === "" ? "" : `${began}~${next}`, incomplete };
     },
+    refetchInterval: ({ state }) => state.data?.incomplete === true && incompleteMs,
   });
 }
 

@@ -1,0 +1,17 @@
+/** How many there were lately. */
+
+const lately = 1000;
+
+/** Counts what there was in about a second: what is older counts less and less. */
+export function createRecentCount(): { add(count: number): number } {
+  let counted = 0;
+  let atMs = performance.now();
+  return {
+    add(count) {
+      const nowMs = performance.now();
+      counted = counted * Math.exp((atMs - nowMs) / lately) + count;
+      atMs = nowMs;
+      return counted;
+    },
+  };
+}
