@@ -17,12 +17,14 @@ export interface Recording {
   close(recorded: number): Promise<void>;
 }
 
-export function createRecording(databaseUrl: string): Recording {
+/** `packs`: every batch is packed. */
+export function createRecording(databaseUrl: string, packs = false): Recording {
   const client = connect({ url: databaseUrl }, { max: 1, purpose: "usage", statementTimeoutMs: 10_000 });
   let failure: unknown;
   const recorder = createRecorder({
     write: createWriter(client),
     durability: "batched",
+    ...(packs && { packs: { mayPack: () => true, packed() {} }, packAbove: 0 }),
     onError(message, error) {
       failure = new Error(message, { cause: error });
     },
