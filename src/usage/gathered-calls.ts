@@ -44,6 +44,8 @@ interface Kind {
   readonly kin: Map<SubjectKey | undefined, Kin>;
   /** That the last one counts in. */
   minute: MinuteTotals;
+  /** That the last one was of. */
+  lastKin: Kin | undefined;
 }
 
 /** Texts of rows that have one, by row. */
@@ -143,13 +145,16 @@ export class GatheredCalls {
         number,
         kin: new Map(),
         minute: minuteTotalsOf(this.totals, call, minuteMs),
+        lastKin: undefined,
       };
     }
     return this.#lastKind;
   }
 
   #kinOf(kind: Kind, call: EndedCall): Kin {
-    const { minute } = kind;
+    const { minute, lastKin } = kind;
+    // Calls of one key share its verdict while it is in memory.
+    if (lastKin?.call.verdict === call.verdict && lastKin?.minute === minute) return lastKin;
     const subject = call.verdict?.subject;
     const key = subject && subjectKeyOf(subject);
     let kin = kind.kin.get(key);
@@ -168,6 +173,7 @@ export class GatheredCalls {
       kin.minute = minute;
       kin.ofKey = subject && keyRollupOf(minute, call, subject);
     }
+    kind.lastKin = kin;
     return kin;
   }
 
