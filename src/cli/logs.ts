@@ -73,6 +73,7 @@ export function logsCommand(cli: Cli): Command {
       return followLogs(cli, remote, filter, options.since, rowPrinter(cli, options));
     }
     if (options.json || options.csv) return exportLogs(cli, remote, filter, options);
+    let isIncomplete = false;
     await printList(
       cli,
       { limit: options.limit ?? 100 },
@@ -84,10 +85,16 @@ export function logsCommand(cli: Cli): Command {
           const page = await remote.call("reading the log", () =>
             remote.client(RequestLogService).listRequestLogs({ filter, pageSize, pageToken }),
           );
+          isIncomplete ||= page.incomplete;
           return { rows: page.requestLogs, nextPageToken: page.nextPageToken };
         },
       },
     );
+    if (isIncomplete) {
+      cli.terminal.note(
+        "Calls of the last moments are missing, as more came than are laid out at once: try again.",
+      );
+    }
   });
 }
 

@@ -29,7 +29,7 @@ export interface Unpacking {
 
 /** So long after the last pack a burst is over. */
 const burstMs = 1000;
-/** In a burst nothing is laid out until the oldest has waited for `from`, and all of the time is for it from `to` on. */
+/** In a burst nothing is laid out until the oldest has waited for `from`; from `to` on, all of the time is for it. */
 const waitsMs = { from: 10_000, to: 60_000 };
 /** Who looks at the log is likely to look again. */
 const lookedMs = 10_000;
@@ -40,6 +40,8 @@ const firstMs = 1000;
 const pauseMs = 1000;
 /** Packs are laid out for so long, and then it is looked how many there are. */
 const turnMs = 200;
+/** Between turns at most: a burst may have ended. */
+const longestPauseMs = 2000;
 const longestCloseMs = 2000;
 
 /** Creates it, and starts. */
@@ -50,6 +52,7 @@ export function createUnpacking({ store, onError, maxRows = 20_000_000 }: Unpack
   let failing = false;
   let closed = false;
   let isIdle = true;
+  let isNewlyPacked = false;
   let wake = () => {};
 
   async function run(): Promise<void> {
@@ -66,19 +69,20 @@ export function createUnpacking({ store, onError, maxRows = 20_000_000 }: Unpack
         pause = await turn();
         failing = false;
       } catch (error) {
-        // Where nothing is known to wait, others tell that the database is away.
-        if (!failing && waiting.rows > 0 && !closed)
-          onError("packed request log rows could not be laid out; it is tried again", error);
-        failing = true;
         pause = isIdle ? idleMs : pauseMs;
+        // Where nothing is known to wait, others tell that the database is away.
+        if (failing || isIdle || closed) continue;
+        failing = true;
+        onError("packed request log rows could not be laid out; it is tried again", error);
       }
     }
   }
 
   /** Lays out what may be. Returns how long to pause, in milliseconds. */
   async function turn(): Promise<number> {
+    isNewlyPacked = false;
     waiting = await store.waiting();
-    isIdle = waiting.rows === 0;
+    isIdle = waiting.rows === 0 && !isNewlyPacked;
     if (isIdle) return idleMs;
     const share = shareOfTime();
     if (share === 0) return pauseMs;
@@ -91,7 +95,7 @@ export function createUnpacking({ store, onError, maxRows = 20_000_000 }: Unpack
         onError("a request log row was dropped, as Postgres refuses it; its call is counted", undefined);
       droppedRows += unpacked.droppedRows;
     }
-    return ((performance.now() - beganMs) * (1 - share)) / share;
+    return Math.min(longestPauseMs, ((performance.now() - beganMs) * (1 - share)) / share);
   }
 
   /** From 0 to 1. */
@@ -107,6 +111,7 @@ export function createUnpacking({ store, onError, maxRows = 20_000_000 }: Unpack
     mayPack: () => !closed && waiting.rows < maxRows,
     packed(rows) {
       waiting = { ...waiting, rows: waiting.rows + rows };
+      isNewlyPacked = true;
       if (!isIdle) return;
       isIdle = false;
       wake();

@@ -2,9 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { parse } from "csv-parse/sync";
+import { v7 as uuidv7 } from "uuid";
 import { type Home, jsonLines, newHome, tableRows } from "../harness/cli.ts";
+import { packHeld } from "../harness/packed.ts";
 import { createUserAndKey, secretKey, startServer, type TestServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
+import { callOf } from "../usage/batches.ts";
 
 let server: TestServer;
 let home: Home;
@@ -90,6 +93,21 @@ test("logs --limit says that there are more, and --json and --csv give all that 
     records.map(({ id, code }) => [id, code]),
     objects.map(({ id, code }) => [id, code]),
   );
+});
+
+test("logs says when calls are still to come", async (t) => {
+  const method = { service: "packed.Service", name: "Get" };
+  const letGo = await packHeld(server.databaseUrl, [callOf(uuidv7(), { method })]);
+  t.after(letGo);
+  const before = await home.latchkey(["logs", "--service", method.service]);
+  assert.deepEqual([before.code, tableRows(before.stdout).length], [0, 0]);
+  assert.match(before.stderr, /Calls of the last moments are missing/);
+  await letGo();
+  const after = await until(
+    () => home.latchkey(["logs", "--service", method.service]),
+    ({ stdout }) => tableRows(stdout).length === 1,
+  );
+  assert.equal(after.stderr, "");
 });
 
 test("who is not staff sees their own calls", async () => {

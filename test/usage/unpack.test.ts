@@ -1,7 +1,7 @@
 /** When packs are laid out: over a store that is made up. */
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import type { PackStore } from "../../src/usage/pack-store.ts";
 import { createUnpacking, type UnpackingOptions } from "../../src/usage/unpack.ts";
 import { until } from "../harness/until.ts";
@@ -14,17 +14,24 @@ function setUp(t: TestContext, options: Partial<UnpackingOptions> = {}) {
     packs: [] as number[],
     age: over,
     failure: undefined as Error | undefined,
+    unpackMs: 0,
     /** Rows that Postgres would refuse. */
     bad: 0,
     looks: 0,
+    /** What happens after what waits was looked up, and before that is told. */
+    onLook: undefined as (() => void) | undefined,
     errors: [] as string[],
   };
   const store: PackStore = {
     async waiting() {
       world.looks++;
-      return { rows: world.packs.reduce((sum, rows) => sum + rows, 0), ...world.age };
+      const found = { rows: world.packs.reduce((sum, rows) => sum + rows, 0), ...world.age };
+      world.onLook?.();
+      await turn();
+      return found;
     },
     async unpackNext() {
+      await sleep(world.unpackMs);
       if (world.failure !== undefined) throw world.failure;
       const rows = world.packs.shift();
       if (rows === undefined) return undefined;
@@ -72,6 +79,16 @@ test("what is packed is laid out once the burst is over, and not before", async 
   );
 });
 
+test("a pack that comes while it is looked for is not left for the next look at what others have left", async (t) => {
+  const { world, unpacking, laidOut } = setUp(t);
+  world.onLook = () => {
+    world.onLook = undefined;
+    world.packs.push(10);
+    unpacking.packed(10);
+  };
+  await laidOut();
+});
+
 test("who looks at the log is told that rows are to come, and they come", async (t) => {
   const { world, unpacking, laidOut } = setUp(t);
   assert.equal(await unpacking.look(), false);
@@ -82,12 +99,16 @@ test("who looks at the log is told that rows are to come, and they come", async 
   assert.equal(await unpacking.look(), false);
 });
 
-test("a burst that does not end is laid out while it lasts", async (t) => {
-  const { world, laidOut } = setUp(t);
-  world.age = { oldestMs: 40_000, newestMs: 0 };
-  world.packs.push(...Array<number>(50).fill(10));
-  await laidOut();
-});
+// By the second turn a share of the time that is next to nothing would have been a pause of minutes.
+for (const oldestMs of [10_001, 40_000, 300_000]) {
+  test(`a burst that does not end is laid out while it lasts: the oldest pack is of ${oldestMs} ms ago`, async (t) => {
+    const { world, laidOut } = setUp(t);
+    world.age = { oldestMs, newestMs: 0 };
+    world.unpackMs = 50;
+    world.packs.push(...Array<number>(8).fill(10));
+    await laidOut();
+  });
+}
 
 test("while too many rows wait, none are packed", async (t) => {
   const { world, unpacking, laidOut } = setUp(t, { maxRows: 100 });
@@ -102,8 +123,9 @@ test("while too many rows wait, none are packed", async (t) => {
 });
 
 test("a failure is told once, and tried again", async (t) => {
-  const { world, laidOut } = setUp(t);
+  const { world, unpacking, laidOut } = setUp(t);
   world.failure = new Error("away");
+  await unpacking.look();
   world.packs.push(10);
   await until(
     () => world.looks,
