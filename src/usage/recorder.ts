@@ -24,6 +24,8 @@ export interface RecorderOptions {
   intervalMs?: number;
   /** Rows in one batch at most; default 4,000, which take Postgres about as long as `intervalMs` leaves for the commit. */
   maxBatchRows?: number;
+  /** Rows in one pack at most; default 10,000, as packing them takes Postgres less than a tenth. */
+  maxPackRows?: number;
   /** Rows kept while the database is down, then the oldest are dropped, though still counted; default 100,000. */
   maxPendingRows?: number;
   /** Undefined: each row is written as one. */
@@ -57,12 +59,12 @@ export function createRecorder(options: RecorderOptions): Recorder {
   const gatherMs = (options.intervalMs ?? 100) / 2;
   const maxBatchRows = options.maxBatchRows ?? 4000;
   const maxPendingRows = options.maxPendingRows ?? 100_000;
-  const { packs, packAbove = 15_000 } = options;
+  const { packs, packAbove = 15_000, maxPackRows = 10_000 } = options;
 
-  /** Rows in a group at most: pending rows are dropped by the group. */
-  const maxGroupRows = Math.min(maxBatchRows, maxPendingRows);
 
   const recent = createRecentCount();
+  /** Whether the last batch was packed. */
+  let isPacking = false;
   /** The last one is gathering. */
   const pending: Group[] = [];
   let pendingRows = 0;
@@ -83,12 +85,14 @@ export function createRecorder(options: RecorderOptions): Recorder {
   /** In the group before. */
   let lastRows = 0;
 
+  /** In a group: pending rows are dropped by the group. */
+  const mostRows = () => Math.min(isPacking ? maxPackRows : maxBatchRows, maxPendingRows);
   const hasWork = () => pendingRows > 0 || rowless.minutes.size > 0;
 
   function schedule(): void {
     if (writing !== undefined || !hasWork()) return;
     const waitMs = strict ? expectedByMs - performance.now() : gatherMs;
-    if (pendingRows >= (strict ? expected : maxBatchRows) || waitMs <= 0 || closed) startWriting();
+    if (pendingRows >= (strict ? expected : mostRows()) || waitMs <= 0 || closed) startWriting();
     else timer ??= setTimeout(startWriting, waitMs);
   }
 
@@ -121,7 +125,8 @@ export function createRecorder(options: RecorderOptions): Recorder {
     let group = takeFirst();
     let withRows = true;
     const lately = recent.add(group.calls.rows);
-    let isPacked = group.calls.rows > 0 && lately > packAbove && packs?.mayPack() === true;
+    isPacking = group.calls.rows > 0 && lately > packAbove && packs?.mayPack() === true;
+    let isPacked = isPacking;
     let misses = 0;
     for (let waitMs = retryMs.first; ; ) {
       inBatch = group;
@@ -169,7 +174,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
   /** The group that the next call belongs to. */
   function gathering({ startedMs, durationUs }: EndedCall): Group {
     let group = pending.at(-1);
-    if (group === undefined || group.calls.rows >= maxGroupRows) {
+    if (group === undefined || group.calls.rows >= mostRows()) {
       // There will likely be as many as there were.
       group = new Group(startedMs + durationUs / 1000, lastRows);
       pending.push(group);
