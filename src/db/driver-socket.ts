@@ -36,6 +36,8 @@ type Emit = (event: string | symbol, ...args: unknown[]) => boolean;
  *   between an error, or the end, and the "close" of Node would never be answered, nor fail.
  * - Where a session ends before it has begun, that is an error: else postgres.js would connect again and
  *   again, and its first statement never fail.
+ * - What comes with an answer is told a turn later. A transaction that goes on from that answer would
+ *   write to a connection that is closed already: an exception that nobody can catch.
  * - An error with which the server ends the session is an error of the connection. As an answer it would
  *   be kept, and be told to the first statement of the next connection.
  * - What postgres.js held back for the next turn of the event loop as a connection closed stays in its
@@ -49,6 +51,8 @@ export function prepareForDriver(socket: net.Socket): () => void {
   let wrote = false;
   let emptying = false;
   let isCancelRequest = false;
+  /** With which the server has ended the session. */
+  let ended: Error | undefined;
 
   function close(error?: Error): void {
     if (socket.destroyed) return;
@@ -65,8 +69,8 @@ export function prepareForDriver(socket: net.Socket): () => void {
 
   function cut(): void {
     close(
-      messages.ready || isCancelRequest
-        ? undefined
+      ended !== undefined || messages.ready || isCancelRequest
+        ? ended
         : connectionError("CONNECTION_CLOSED", "the connection to the database ended before it was ready"),
     );
   }
@@ -89,7 +93,10 @@ export function prepareForDriver(socket: net.Socket): () => void {
       if (event === "data") {
         const { pass, fatal } = messages.read(args[0] as Buffer);
         if (pass.length > 0) emit(event, pass);
-        if (fatal !== undefined) close(fatal);
+        if (fatal === undefined) return true;
+        ended = fatal;
+        if (pass.length === 0) cut();
+        else setImmediate(cut);
         return true;
       }
       const heard = emit(event, ...args);

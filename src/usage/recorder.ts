@@ -61,7 +61,6 @@ export function createRecorder(options: RecorderOptions): Recorder {
   const maxPendingRows = options.maxPendingRows ?? 100_000;
   const { packs, packAbove = 15_000, maxPackRows = 10_000 } = options;
 
-
   const recent = createRecentCount();
   /** Whether the last batch was packed. */
   let isPacking = false;

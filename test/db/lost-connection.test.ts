@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import { sql } from "drizzle-orm";
 import type postgres from "postgres";
 import { connect, database, type Executor } from "../../src/db/client.ts";
+import { isLoss } from "../../src/db/lost-connection.ts";
 import { finallyDo } from "../harness/finally-do.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { startStatements } from "../harness/statements.ts";
@@ -178,4 +179,54 @@ test("a connection that is lost as it begins, before a server that lets nobody i
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(connections, 3);
   assert.deepEqual(uncaught, []);
+});
+
+/** Passes all on, but from a statement on what the server says until its end, which comes in one piece. */
+async function startHoarder(direct: string, from: string): Promise<{ url: string; close: () => void }> {
+  const socket = `${new URL(direct).searchParams.get("host")}/.s.PGSQL.5432`;
+  const server = net.createServer((client) => {
+    const upstream = net.connect(socket);
+    let hoard: Buffer[] | undefined;
+    client.on("data", (bytes) => {
+      if (bytes.includes(from)) hoard = [];
+      upstream.write(bytes);
+    });
+    upstream.on("data", (bytes) => {
+      if (hoard === undefined) client.write(bytes);
+      else hoard.push(bytes);
+    });
+    upstream.on("end", () => client.end(Buffer.concat(hoard ?? [])));
+    for (const each of [client, upstream]) each.on("error", () => {});
+    client.on("close", () => upstream.destroy());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as net.AddressInfo;
+  const { pathname } = new URL(direct);
+  return { url: `postgres://latchkey@127.0.0.1:${port}${pathname}`, close: () => server.close() };
+}
+
+test("a session that ends in the moment of an answer fails the transaction that goes on from it", async (t) => {
+  const hoarder = await startHoarder(url, "'the last'");
+  t.after(hoarder.close);
+  const client = connect({ url: hoarder.url }, { max: 1, purpose: "hoarded", statementTimeoutMs: 10_000 });
+  t.after(() => client.end({ timeout: 1 }));
+  for (let n = 0; n < 5; n++) {
+    const transaction = client.begin(async (tx) => {
+      const [session] = await tx`SELECT pg_backend_pid() AS pid`;
+      const last = tx`SELECT 'the last'`.then(async () => {
+        // In the same turn of the event loop as the end.
+        for (let ticks = 0; ticks < n; ticks++) await undefined;
+        await tx`SELECT 'one more'`;
+      });
+      await until(
+        () =>
+          admin`SELECT FROM pg_stat_activity WHERE pid = ${session?.pid} AND query = ${"SELECT 'the last'"} AND state <> 'active'`,
+        ({ length }) => length === 1,
+      );
+      await Promise.all([last, admin`SELECT pg_terminate_backend(${session?.pid})`]);
+    });
+    await assert.rejects(transaction, (error: Error) => isLoss(error));
+    await client`SELECT 1`;
+  }
 });
