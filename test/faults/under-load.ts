@@ -160,6 +160,11 @@ export async function startUnderLoad(
           )[0]?.n as number,
         (count) => count >= expected,
       );
+      // What an outage has left is packed.
+      await until(
+        async () => (await sql`SELECT FROM request_log_packs LIMIT 1`).length,
+        (packs) => packs === 0,
+      );
       const dropped = [...stderr.matchAll(/(\d+) request log rows were dropped/g)]
         .map(([, n]) => Number(n))
         .reduce((a, b) => a + b, 0);
