@@ -90,6 +90,8 @@ test("a token with two neighbours swapped is refused", () => {
 
 const random = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345";
 const good = tokenOf("lk", random);
+/** The last character, 256 code points further on. */
+const wide = (token: string) => String.fromCharCode(token.charCodeAt(token.length - 1) + 256);
 
 for (const [name, value, prefix, expected] of [
   ["a good one", good, "lk", true],
@@ -117,6 +119,13 @@ for (const [name, value, prefix, expected] of [
   ["letters that are not ASCII, with their own checksum", tokenOf("lk", `é${random.slice(1)}`), "lk", false],
   ["digits that are not ASCII, with their own checksum", tokenOf("lk", `٣${random.slice(1)}`), "lk", false],
   ["full-width letters, with their own checksum", tokenOf("lk", `Ａ${random.slice(1)}`), "lk", false],
+  ["a letter whose lower bits are an ASCII letter's", good.replace("A", "\u0141"), "lk", false],
+  [
+    "a digit of the checksum whose lower bits are an ASCII digit's",
+    `${good.slice(0, -1)}${wide(good)}`,
+    "lk",
+    false,
+  ],
   ["base64url characters, with their own checksum", tokenOf("lk", `-_${random.slice(2)}`), "lk", false],
 ] as const) {
   test(`${name}: ${expected ? "a token" : "no token"}`, () => {
