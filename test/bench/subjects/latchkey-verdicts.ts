@@ -1,5 +1,6 @@
 /** Latchkey's verdicts in process: the authorizer that its server asks, over the same cache and fence. */
 import { readFile } from "node:fs/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Code, ConnectError, type ContextValues, createContextValues } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
 import type { Authorization } from "../../../src/auth/authorizer.ts";
@@ -76,20 +77,37 @@ export const start: StartSubject = async (job) => {
     return authorized instanceof Promise ? authorized.then(record) : record();
   }
 
-  async function askAgain(token: string): Promise<void> {
-    for (let tries = 1; ; tries++) {
+  async function settled(token: string, asked: Promise<void>): Promise<void> {
+    for (let tries = 1, answer: void | Promise<void> = asked; ; tries++) {
       try {
-        return await ask(token);
+        return await answer;
       } catch (error) {
         if (tries === fillingTries || ConnectError.from(error).code !== Code.Unavailable) throw error;
+        answer = ask(token);
       }
     }
   }
-  async function fill(): Promise<void> {
+  /** Asks for each, and returns how many were not in memory. */
+  async function fillOnce(): Promise<number> {
+    let absent = 0;
     for (let from = 0; from < keys; from += fillingLanes) {
-      await Promise.all(
-        Array.from({ length: Math.min(fillingLanes, keys - from) }, (_, n) => askAgain(tokenOf(from + n))),
-      );
+      const waiting: Promise<void>[] = [];
+      for (let n = from; n < Math.min(from + fillingLanes, keys); n++) {
+        const answer = ask(tokenOf(n));
+        if (answer instanceof Promise) waiting.push(settled(tokenOf(n), answer));
+      }
+      await Promise.all(waiting);
+      absent += waiting.length;
+      // So that changes are heard meanwhile.
+      await nextTurn();
+    }
+    return absent;
+  }
+  /** Until all are there: what is read while nobody can vouch for it, as at the start, does not stay. */
+  async function fill(): Promise<void> {
+    for (let absent = keys; absent > 0; ) {
+      absent = await fillOnce();
+      if (cacheMaxEntries < keys) return;
     }
   }
   const bytesBefore = heapBytes();
