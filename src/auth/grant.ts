@@ -7,8 +7,13 @@ import type { Principal } from "./principal.ts";
  * answer to a look-up by hash.
  */
 export interface Grant {
-  /** The verdict where nothing stands against it, which says whom it lets in: all calls of a grant share it. */
-  readonly passed: Passed;
+  /** Whom it lets in, where nothing stands against it. */
+  readonly principal: Principal;
+  readonly terms: Terms;
+}
+
+/** What a grant depends on. */
+export interface Terms {
   /** False: the user is disabled. */
   readonly isActive: boolean;
   /** When the key or the session expires, whichever is first. Milliseconds since the epoch; undefined: never. */
@@ -20,18 +25,8 @@ export interface Grant {
   readonly allowedAddresses: readonly AddressRange[];
 }
 
-/** A `Verdict` that refuses nothing. */
-export interface Passed {
-  readonly denial: undefined;
-  readonly deniedSinceMs: undefined;
-  readonly principal: Principal;
-  /** Whose it is: of what is refused too, which has no principal. */
-  readonly subject: Pick<Principal, "userId" | "apiKeyId">;
-  readonly credentialKind: "api_key" | "session";
-}
-
 /** What is stored of a key and its user, and of the session. */
-export interface GrantFacts extends Omit<Grant, "passed"> {
+export interface GrantFacts extends Terms {
   /** Undefined: of a session that the secret key signed in. */
   readonly apiKeyId: string | undefined;
   readonly userId: bigint;
@@ -43,39 +38,58 @@ export interface GrantFacts extends Omit<Grant, "passed"> {
   readonly session?: { readonly id: string; readonly expiresAtMs: number };
 }
 
-const unrestricted: readonly never[] = Object.freeze([]);
+const nothing: readonly never[] = Object.freeze([]);
+/** Of most keys: nothing ends them and nothing restricts them. */
+const unconditional: Terms = Object.freeze({
+  isActive: true,
+  expiresAtMs: undefined,
+  revokedAtMs: undefined,
+  allowedMethods: nothing,
+  allowedAddresses: nothing,
+});
 
 /**
- * Creates a grant. There may be a million of them in memory: all have one shape, and
- * what most have in common is there once.
+ * Creates a grant. There may be a million of them in memory: terms that most have in
+ * common are there once.
  */
 export function createGrant(facts: GrantFacts): Grant {
-  const { apiKeyId, userId, username, isStaff, session, expiresAtMs } = facts;
-  const credentialKind = session === undefined ? "api_key" : "session";
+  const { apiKeyId, userId, username, isStaff, session } = facts;
   const principal: Principal = {
     userId,
     username,
     isStaff,
-    credentialKind,
+    credentialKind: session === undefined ? "api_key" : "session",
     apiKeyId,
     canVerify: isStaff || facts.canVerify,
     ...(session && { sessionId: session.id }),
   };
-  return {
-    passed: {
-      denial: undefined,
-      deniedSinceMs: undefined,
-      principal,
-      subject: { userId, apiKeyId },
-      credentialKind,
-    },
-    isActive: facts.isActive,
-    expiresAtMs: session === undefined ? expiresAtMs : Math.min(expiresAtMs ?? Infinity, session.expiresAtMs),
-    revokedAtMs: facts.revokedAtMs,
-    allowedMethods: facts.allowedMethods.length === 0 ? unrestricted : facts.allowedMethods,
-    allowedAddresses: facts.allowedAddresses.length === 0 ? unrestricted : facts.allowedAddresses,
-  };
+  return { principal, terms: termsOf(facts) };
 }
+
+function termsOf({ isActive, revokedAtMs, allowedMethods, allowedAddresses, ...facts }: GrantFacts): Terms {
+  const { session } = facts;
+  const expiresAtMs =
+    session === undefined ? facts.expiresAtMs : Math.min(facts.expiresAtMs ?? Infinity, session.expiresAtMs);
+  const isUnconditional =
+    isActive &&
+    expiresAtMs === undefined &&
+    revokedAtMs === undefined &&
+    allowedMethods.length === 0 &&
+    allowedAddresses.length === 0;
+  if (isUnconditional) return unconditional;
+  return { isActive, expiresAtMs, revokedAtMs, allowedMethods, allowedAddresses };
+}
+
+/**
+ * A session's principal has a property more than a key's. While V8 has seen one alone of
+ * two such shapes, it notes of each field that a principal is put into which shape it
+ * has, and looks at the principal to check that: of a million principals, at one that is
+ * in no cache. Hence one of the other shape, as long as the process lives.
+ */
+export const ofSession: Grant = createGrant({
+  ...{ ...unconditional, apiKeyId: undefined, userId: 0n, username: "", isStaff: false, canVerify: false },
+  session: { id: "", expiresAtMs: 0 },
+});
 
 /** The user whom the secret key signs in. */
 export interface StaffUser {

@@ -127,7 +127,7 @@ export function createGrantCache(options: GrantCacheOptions): GrantCache {
   function changedSince(since: number, grant: Grant | undefined): boolean {
     if (allChangedAt > since) return true;
     if (grant === undefined) return newKeyAt > since;
-    const { apiKeyId, userId, sessionId } = grant.passed.principal;
+    const { apiKeyId, userId, sessionId } = grant.principal;
     const ids = [apiKeyId, userId, sessionId];
     return ids.some((id) => id !== undefined && (changedAt.get(id) ?? 0) > since);
   }

@@ -1,5 +1,9 @@
 /** The grants that are in memory, by what they are looked up by, and found again by what they hang on. */
-import type { Grant } from "../auth/grant.ts";
+import type { Grant, Terms } from "../auth/grant.ts";
+import { GrantIndex } from "./grant-index.ts";
+import { none } from "./grant-part.ts";
+import { GrantTable } from "./grant-table.ts";
+import { Sieve } from "./sieve.ts";
 
 /**
  * Kilobytes of an entry, on the average of full memory: where keys are larger, fewer are
@@ -23,151 +27,93 @@ export interface GrantMemory {
   readonly size: number;
 }
 
-interface Entry {
-  readonly name: string;
-  readonly grant: Grant;
-  /** Of sessions; on the clock of performance.now(). */
-  readonly staleAtMs: number | undefined;
-  /** Since the hand came by. */
-  wasUsed: boolean;
-  earlier: Entry | undefined;
-  later: Entry | undefined;
-}
-
-/**
- * Creates it, for so many entries. What makes room is chosen as SIEVE does (Zhang and
- * others, NSDI 2024): a hand goes from the earliest entry to the latest, over and over,
- * and takes the first that was not used since it came by. A use marks its entry and
- * moves nothing: among a million, each other place that is touched costs more than the rest of a look-up.
- */
+/** Creates it, for so many entries. */
 export function createGrantMemory(maxEntries: number): GrantMemory {
   const maxSize = maxEntries * maxMeanSize;
-  const entries = new Map<string, Entry>();
+  const table = new GrantTable(maxEntries);
+  const sieve = new Sieve();
+  const index = new GrantIndex();
+  /** Of sessions, by their entries; on the clock of performance.now(). */
+  const staleAtMs = new Map<number, number>();
+  /** Entries that were removed: their numbers are given again. */
+  let free: number[] = [];
+  let entries = 0;
   let size = 0;
-  let earliest: Entry | undefined;
-  let latest: Entry | undefined;
-  let hand: Entry | undefined;
-  const byKey = new Index<string>();
-  const byUser = new Index<bigint>();
-  const bySession = new Index<string>();
 
-  function find(name: string): Entry | undefined {
-    const entry = entries.get(name);
-    if (entry?.staleAtMs === undefined || performance.now() < entry.staleAtMs) return entry;
+  function find(name: string): number {
+    const at = table.find(name);
+    if (at === none || !table.isTimed(at)) return at;
+    const entry = table.entryAt(at);
+    if (performance.now() < staleAtMs.get(entry)!) return at;
     remove(entry);
-    return undefined;
+    return none;
   }
 
-  function add(entry: Entry): void {
-    const { apiKeyId, userId, sessionId } = entry.grant.passed.principal;
-    entries.set(entry.name, entry);
-    size += sizeOf(entry.grant);
-    entry.earlier = latest;
-    if (latest === undefined) earliest = entry;
-    else latest.later = entry;
-    latest = entry;
-    if (apiKeyId !== undefined) byKey.add(apiKeyId, entry);
-    if (sessionId !== undefined) bySession.add(sessionId, entry);
-    byUser.add(userId, entry);
+  function grantAt(at: number): Grant {
+    return { principal: table.principalAt(at), terms: table.termsAt(at) };
   }
 
-  function remove(entry: Entry): void {
-    const { earlier, later, grant } = entry;
-    const { apiKeyId, userId, sessionId } = grant.passed.principal;
-    entries.delete(entry.name);
-    size -= sizeOf(grant);
-    if (hand === entry) hand = later;
-    if (earlier === undefined) earliest = later;
-    else earlier.later = later;
-    if (later === undefined) latest = earlier;
-    else later.earlier = earlier;
-    if (apiKeyId !== undefined) byKey.remove(apiKeyId, entry);
-    if (sessionId !== undefined) bySession.remove(sessionId, entry);
-    byUser.remove(userId, entry);
+  function add(name: string, grant: Grant): void {
+    const { principal, terms } = grant;
+    const entry = free.pop() ?? entries;
+    const isSession = principal.sessionId !== undefined;
+    table.add(name, entry, grant, isSession);
+    if (isSession) staleAtMs.set(entry, performance.now() + sessionTtlMs);
+    sieve.add(entry);
+    index.add(principal, entry);
+    entries++;
+    size += sizeOf(terms);
   }
 
-  function makeRoom(): void {
-    let candidate = hand ?? earliest;
-    while (candidate?.wasUsed) {
-      candidate.wasUsed = false;
-      candidate = candidate.later ?? earliest;
-    }
-    if (candidate === undefined) return;
-    hand = candidate;
-    remove(candidate);
+  function remove(entry: number): void {
+    const at = table.placeOf(entry);
+    const { principal, terms } = grantAt(at);
+    table.remove(at);
+    staleAtMs.delete(entry);
+    sieve.remove(entry);
+    index.remove(principal, entry);
+    entries--;
+    size -= sizeOf(terms);
+    free.push(entry);
   }
+
+  const takeUse = (entry: number) => table.takeUse(table.placeOf(entry));
 
   return {
     get(name) {
-      const entry = find(name);
-      // Asked first: writing what is there already would cost other processors' caches.
-      if (entry !== undefined && !entry.wasUsed) entry.wasUsed = true;
-      return entry?.grant;
+      const at = find(name);
+      if (at === none) return undefined;
+      table.use(at);
+      return grantAt(at);
     },
-    peek: (name) => find(name)?.grant,
+    peek(name) {
+      const at = find(name);
+      return at === none ? undefined : grantAt(at);
+    },
     put(name, grant) {
-      const before = entries.get(name);
-      if (before !== undefined) remove(before);
-      const needed = sizeOf(grant);
+      const before = table.find(name);
+      if (before !== none) remove(table.entryAt(before));
+      const needed = sizeOf(grant.terms);
       if (needed > maxSize) return;
-      while (entries.size >= maxEntries || size + needed > maxSize) makeRoom();
-      const isSession = grant.passed.principal.sessionId !== undefined;
-      add({
-        name,
-        grant,
-        staleAtMs: isSession ? performance.now() + sessionTtlMs : undefined,
-        wasUsed: false,
-        earlier: undefined,
-        later: undefined,
-      });
+      while (entries >= maxEntries || size + needed > maxSize) remove(sieve.choose(takeUse));
+      add(name, grant);
     },
-    dropKey: (apiKeyId) => byKey.of(apiKeyId).forEach(remove),
-    dropSession: (sessionId) => bySession.of(sessionId).forEach(remove),
-    dropUser: (userId) => byUser.of(userId).forEach(remove),
+    dropKey: (apiKeyId) => index.ofKey(apiKeyId).forEach(remove),
+    dropSession: (sessionId) => index.ofSession(sessionId).forEach(remove),
+    dropUser: (userId) => index.ofUser(userId).forEach(remove),
     clear() {
-      for (const map of [entries, byKey, byUser, bySession]) map.clear();
-      size = 0;
-      earliest = latest = hand = undefined;
+      for (const each of [table, sieve, index, staleAtMs]) each.clear();
+      free = [];
+      entries = size = 0;
     },
     get size() {
-      return entries.size;
+      return entries;
     },
   };
 }
 
-/** Entries by something that they hang on. Most have it to themselves: a set for each would cost more than the entry. */
-class Index<K> {
-  readonly #entries = new Map<K, Entry | Set<Entry>>();
-
-  /** As they are now: they may be removed meanwhile. */
-  of(key: K): Entry[] {
-    const found = this.#entries.get(key);
-    if (found === undefined) return [];
-    return found instanceof Set ? [...found] : [found];
-  }
-
-  add(key: K, entry: Entry): void {
-    const found = this.#entries.get(key);
-    if (found === undefined) this.#entries.set(key, entry);
-    else if (found instanceof Set) found.add(entry);
-    else this.#entries.set(key, new Set([found, entry]));
-  }
-
-  remove(key: K, entry: Entry): void {
-    const found = this.#entries.get(key);
-    if (found instanceof Set) {
-      found.delete(entry);
-      if (found.size === 0) this.#entries.delete(key);
-    } else if (found === entry) this.#entries.delete(key);
-  }
-
-  clear(): void {
-    this.#entries.clear();
-  }
-}
-
 /** In kilobytes, roughly. */
-function sizeOf({ allowedMethods, allowedAddresses }: Grant): number {
+function sizeOf({ allowedMethods, allowedAddresses }: Terms): number {
   const patterns = allowedMethods.reduce((sum, pattern) => sum + pattern.length + 32, 0);
   return 1 + Math.floor((patterns + allowedAddresses.length * 256) / 1024);
 }

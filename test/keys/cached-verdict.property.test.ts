@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
-import type { Question } from "../../src/auth/verdict.ts";
+import type { Question, Verdict } from "../../src/auth/verdict.ts";
 import {
   allQuestions,
   createVerdictWorld,
@@ -203,8 +203,12 @@ async function compare(): Promise<void> {
   }
 }
 
-/** Without the difference between what is undefined and what is not there. */
-const normal = <T extends object>(verdict: T): T => ({ deniedSinceMs: undefined, ...verdict });
+/** Without the difference between what is undefined and what is not there; of the subject, which may be the principal, what it is for. */
+const normal = ({ subject, ...verdict }: Verdict): Verdict => ({
+  deniedSinceMs: undefined,
+  ...verdict,
+  subject: subject && { userId: subject.userId, apiKeyId: subject.apiKeyId },
+});
 
 /** Asks once about every credential, without waiting. */
 const askAll = () => questions.filter((_, i) => i % 64 === 0).map((question) => world.cached(question));

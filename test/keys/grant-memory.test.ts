@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { createGrant, type Grant } from "../../src/auth/grant.ts";
+import { hashToken } from "../../src/auth/token.ts";
 import { createGrantMemory } from "../../src/keys/grant-memory.ts";
 
 const owner = (key: number) => BigInt(key % 3);
@@ -26,7 +27,9 @@ function grantOf(key: number, session: number | undefined, patterns = 0): Grant 
 
 /** Kilobytes, by the number of patterns. */
 const sizes: Readonly<Record<number, number>> & { 8: number } = { 0: 1, 8: 5, 40: 21 };
-const nameOf = (key: number, session: number | undefined) => `${key} ${session}`;
+/** Keys are looked up by hashes, sessions by names that begin with a word. */
+const nameOf = (key: number, session: number | undefined) =>
+  session === undefined ? hashToken(`${key}`) : `session ${hashToken(`${key} ${session}`)}`;
 const key = fc.nat({ max: 11 });
 const session = fc.option(fc.nat({ max: 1 }), { nil: undefined, freq: 2 });
 const step = fc.oneof(
@@ -66,15 +69,13 @@ test("what is found is what was put last and not dropped since, and no more than
           memory[next.do](nameOf(next.key, next.session));
         } else if (next.do === "dropKey") {
           memory.dropKey(`key ${next.key}`);
-          forget(({ passed: { principal } }) => principal.apiKeyId === `key ${next.key}`);
+          forget(({ principal }) => principal.apiKeyId === `key ${next.key}`);
         } else if (next.do === "dropUser") {
           memory.dropUser(owner(next.key));
-          forget(({ passed: { principal } }) => principal.userId === owner(next.key));
+          forget(({ principal }) => principal.userId === owner(next.key));
         } else if (next.do === "dropSession") {
           memory.dropSession(`session ${next.key} ${next.session}`);
-          forget(
-            ({ passed: { principal } }) => principal.sessionId === `session ${next.key} ${next.session}`,
-          );
+          forget(({ principal }) => principal.sessionId === `session ${next.key} ${next.session}`);
         } else {
           memory.clear();
           put.clear();
@@ -86,7 +87,8 @@ test("what is found is what was put last and not dropped since, and no more than
             const grant = memory.peek(nameOf(of, session));
             if (grant === undefined) continue;
             found++;
-            assert.equal(grant, put.get(nameOf(of, session)));
+            assert.equal(grant.principal, put.get(nameOf(of, session))?.principal);
+            assert.deepEqual(grant.terms, put.get(nameOf(of, session))?.terms);
           }
         }
         assert.equal(found, memory.size, "what is counted can be found");
@@ -97,7 +99,7 @@ test("what is found is what was put last and not dropped since, and no more than
         put.set(`last ${n}`, grantOf(100 + n, undefined, 8));
       }
       const left = [...put].filter(([name]) => memory.peek(name) !== undefined);
-      const kilobytes = left.reduce((sum, [, { allowedMethods }]) => sum + sizes[allowedMethods.length]!, 0);
+      const kilobytes = left.reduce((sum, [, { terms }]) => sum + sizes[terms.allowedMethods.length]!, 0);
       assert.equal(left.length, memory.size);
       assert.ok(kilobytes <= 4 * room, `${kilobytes} kB`);
       assert.ok(memory.size === room || kilobytes + sizes[8] > 4 * room, `${kilobytes} kB and no more`);
@@ -131,4 +133,28 @@ test("what was used once makes room for what is used now", () => {
     Array.from({ length: 10 }, (_, n) => memory.peek(`${name} ${n}`)).filter(Boolean).length;
   assert.ok(left("now") >= 9, `${left("now")} of 10`);
   assert.equal(memory.size, 10);
+});
+
+test("a session is gone after a minute, so that it is read again; a key stays", (context) => {
+  const memory = createGrantMemory(10);
+  let now = 1000;
+  context.mock.method(performance, "now", () => now);
+  memory.put("session", grantOf(1, 0));
+  memory.put("key", grantOf(1, undefined));
+  now += 59_999;
+  assert.ok(memory.get("session"));
+  assert.ok(memory.peek("session"));
+  now += 1;
+  assert.equal(memory.size, 2);
+  assert.equal(memory.get("session"), undefined);
+  assert.equal(memory.size, 1);
+  assert.ok(memory.get("key"));
+  // What was read again lives as long.
+  memory.put("session", grantOf(1, 0));
+  now += 59_999;
+  assert.ok(memory.get("session"));
+  now += 1;
+  assert.equal(memory.peek("session"), undefined);
+  now += 1e9;
+  assert.ok(memory.get("key"));
 });

@@ -5,7 +5,7 @@ import { type Grant, GrantsUnavailableError } from "../../src/auth/grant.ts";
 import { createGrantLookups, type LookupSource } from "../../src/keys/lookups.ts";
 import { until } from "../harness/until.ts";
 
-const grantOf = (hash: string) => ({ passed: { principal: { apiKeyId: hash } } }) as Grant;
+const grantOf = (hash: string) => ({ principal: { apiKeyId: hash } }) as Grant;
 
 /** Look-ups over a database that answers when the test says so. */
 function setUp(timeoutMs = 5000) {
