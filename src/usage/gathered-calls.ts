@@ -153,9 +153,9 @@ export class GatheredCalls {
 
   #kinOf(kind: Kind, call: EndedCall): Kin {
     const { minute, lastKin } = kind;
-    // Calls of one key share its verdict while it is in memory.
-    if (lastKin?.call.verdict === call.verdict && lastKin?.minute === minute) return lastKin;
     const subject = call.verdict?.subject;
+    // Calls of one key share its principal while it is in memory.
+    if (lastKin?.minute === minute && lastKin.call.verdict?.subject === subject) return lastKin;
     const key = subject && subjectKeyOf(subject);
     let kin = kind.kin.get(key);
     if (kin === undefined) {
