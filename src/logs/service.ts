@@ -80,7 +80,7 @@ export function createRequestLogService(options: {
       if (request.limit < 0n) throw invalid("limit must not be negative: 0 means all rows");
       const release = exporting.take(principal.userId, context.signal);
       try {
-        // A file is read from the newest row on: what comes late is not in it.
+        // To have packs laid out: a file is read from the newest row on, and lacks what comes late.
         await isIncomplete();
         const file = exportRows(logs, filter, { encoder, limit: request.limit, signal: context.signal });
         for await (const data of file) yield { data };

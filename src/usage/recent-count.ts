@@ -1,6 +1,6 @@
 /** How many there were lately. */
 
-const lately = 1000;
+const latelyMs = 1000;
 
 /** Counts what there was in about a second: what is older counts less and less. */
 export function createRecentCount(): { add(count: number): number } {
@@ -9,7 +9,7 @@ export function createRecentCount(): { add(count: number): number } {
   return {
     add(count) {
       const nowMs = performance.now();
-      counted = counted * Math.exp((atMs - nowMs) / lately) + count;
+      counted = counted * Math.exp((atMs - nowMs) / latelyMs) + count;
       atMs = nowMs;
       return counted;
     },

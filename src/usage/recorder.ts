@@ -24,7 +24,7 @@ export interface RecorderOptions {
   intervalMs?: number;
   /** Rows in one batch at most; default 4,000, which take Postgres about as long as `intervalMs` leaves for the commit. */
   maxBatchRows?: number;
-  /** Rows in one pack at most; default 10,000, as packing them takes Postgres less than a tenth. */
+  /** Rows in one pack at most; default 10,000, as packing one takes Postgres a tenth of writing it. */
   maxPackRows?: number;
   /** Rows kept while the database is down, then the oldest are dropped, though still counted; default 100,000. */
   maxPendingRows?: number;

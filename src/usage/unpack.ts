@@ -1,5 +1,5 @@
 /**
- * Lays out what was packed. Rows cost the database some twenty times of what their pack did: what a
+ * Lays out what was packed. Rows cost the database some ten times what their pack did: what a
  * burst leaves is laid out once it is over, or when somebody looks at the log, or in time.
  */
 import { within } from "../within.ts";

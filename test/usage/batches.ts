@@ -15,6 +15,16 @@ export function createWriter(client: postgres.Sql): WriteUsage {
   return createUsageStore({ db: database(client), instance, redact: createRedactor("lk") });
 }
 
+/** A key of a user of its own, past all services; returns its id. */
+export async function insertKey(sql: postgres.Sql): Promise<string> {
+  const id = uuidv7();
+  const [user] = await sql`INSERT INTO users (username, username_key) VALUES (${id}, ${id}) RETURNING id`;
+  await sql`INSERT INTO api_keys (id, user_id, name, type, hash, start)
+    VALUES (${id}, ${user?.id}, 'k', 'service', ${Buffer.from(id)}, 'lk_x')`;
+  await sql`INSERT INTO api_key_usage (api_key_id) VALUES (${id})`;
+  return id;
+}
+
 /** A call with a key of a user: 1 ms, now, ok. */
 export function callOf(apiKeyId: string, change: Partial<EndedCall> = {}, userId = 1n): EndedCall {
   const begun = beginCall({

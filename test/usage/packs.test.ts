@@ -11,7 +11,7 @@ import { createPackStore, type PackStore } from "../../src/usage/pack-store.ts";
 import type { UsageBatch } from "../../src/usage/store.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { until } from "../harness/until.ts";
-import { batchOf, callOf, createWriter } from "./batches.ts";
+import { batchOf, callOf, createWriter, insertKey } from "./batches.ts";
 
 let url: string;
 let sql: postgres.Sql;
@@ -33,14 +33,7 @@ function open(): postgres.Sql {
 }
 const openStore = (): PackStore => createPackStore(database(open()), database(open()));
 
-async function createKey(): Promise<string> {
-  const id = uuidv7();
-  const [user] = await sql`INSERT INTO users (username, username_key) VALUES (${id}, ${id}) RETURNING id`;
-  await sql`INSERT INTO api_keys (id, user_id, name, type, hash, start)
-    VALUES (${id}, ${user?.id}, 'k', 'service', ${Buffer.from(id)}, 'lk_x')`;
-  await sql`INSERT INTO api_key_usage (api_key_id) VALUES (${id})`;
-  return id;
-}
+const createKey = () => insertKey(sql);
 
 const packed = (number: number, calls: EndedCall[]): UsageBatch => ({
   ...batchOf(number, calls),

@@ -10,7 +10,7 @@ import { bucketOf } from "../../src/usage/histogram.ts";
 import type { WriteUsage } from "../../src/usage/store.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
-import { batchOf, callOf, createWriter } from "./batches.ts";
+import { batchOf, callOf, createWriter, insertKey } from "./batches.ts";
 
 let databaseUrl: string;
 let sql: postgres.Sql;
@@ -27,14 +27,7 @@ function openWriter(): WriteUsage {
   return createWriter(client);
 }
 
-async function createKey(): Promise<string> {
-  const id = uuidv7();
-  const [user] = await sql`INSERT INTO users (username, username_key) VALUES (${id}, ${id}) RETURNING id`;
-  await sql`INSERT INTO api_keys (id, user_id, name, type, hash, start)
-    VALUES (${id}, ${user?.id}, 'k', 'service', ${Buffer.from(id)}, 'lk_x')`;
-  await sql`INSERT INTO api_key_usage (api_key_id) VALUES (${id})`;
-  return id;
-}
+const createKey = () => insertKey(sql);
 
 async function stored(apiKeyId: string) {
   const [row] = await sql`SELECT request_count::int AS count, last_used_at,
