@@ -14,6 +14,7 @@ import { HpackError } from "./hpack/hpack-error.ts";
 import { ResetLimit } from "./reset-limit.ts";
 import { defaultSettings, readSettings } from "./settings.ts";
 import { Http2Stream } from "./stream.ts";
+import { StreamTable } from "./stream-table.ts";
 import {
   ConnectionError,
   errorCode,
@@ -65,7 +66,7 @@ export class Http2Connection {
   readonly #decoder: HeaderDecoder;
   readonly #resets: ResetLimit;
   readonly #peer = { ...defaultSettings };
-  readonly #streams = new Map<number, Http2Stream>();
+  readonly #streams = new StreamTable();
   /** Streams that wait for room to send, in the order in which they have their turn. */
   readonly #waiting = new Set<Http2Stream>();
   readonly #resetHere = new Set<number>();
@@ -354,7 +355,7 @@ export class Http2Connection {
       return;
     }
     const stream = new Http2Stream(this, id, block, this.#peer.initialWindowSize);
-    this.#streams.set(id, stream);
+    this.#streams.add(stream);
     if (isEnd && stream.receiveEnd(undefined) !== undefined) {
       this.#resetFor(stream, errorCode.protocolError);
       return;
@@ -401,7 +402,7 @@ export class Http2Connection {
     const before = this.#peer.initialWindowSize;
     readSettings(this.#peer, bytes, from, to, (most) => this.#writer.setMaxTableBytes(most));
     const more = this.#peer.initialWindowSize - before;
-    for (const stream of more === 0 ? [] : this.#streams.values()) {
+    for (const stream of more === 0 ? [] : this.#streams.list()) {
       stream.sendWindow += more;
       if (stream.sendWindow > maxWindowBytes) {
         throw new ConnectionError(errorCode.flowControlError, "a window is too large");
@@ -514,7 +515,7 @@ export class Http2Connection {
 
   /** All of them, whatever becomes of one. */
   #closeStreams(code: number): void {
-    for (const stream of [...this.#streams.values()]) {
+    for (const stream of this.#streams.list()) {
       try {
         stream.closed(code);
       } catch (error) {
