@@ -3,6 +3,8 @@ import { randomBytes } from "node:crypto";
 import type { Http2Stream } from "./stream.ts";
 
 const fewestSlots = 16;
+/** It does not shrink below, since most connections would grow again at once. */
+const mostIdleSlots = 512;
 
 /**
  * A hash table of its own, since a Map in which entries come and go makes new tables all the time,
@@ -46,7 +48,7 @@ export class StreamTable {
       empty = at;
     }
     slots[empty] = undefined;
-    if (slots.length > fewestSlots && this.size * 8 < slots.length) this.#resize(slots.length / 2);
+    if (slots.length > mostIdleSlots && this.size * 8 < slots.length) this.#resize(slots.length / 2);
   }
 
   /** All of them at this moment, in the order of their ids. */
