@@ -4,9 +4,9 @@
  */
 import type { EndedCall } from "../auth/call.ts";
 import type { Subject } from "../auth/verdict.ts";
+import { choicesLiteral, numbersLiteral } from "./byte-literals.ts";
 import { arrayLiteral, type Column, type Named, quote, type Values, valueName, valuesOf } from "./columns.ts";
 import type { GatheredCalls, RowTexts } from "./gathered-calls.ts";
-import { numbersLiteral } from "./number-literal.ts";
 import { noKey } from "./totals.ts";
 
 /** Takes out of a text from a caller what must not be stored. */
@@ -106,8 +106,7 @@ function textsLiteral(texts: RowTexts, rows: number, literalOf: (text: string) =
 }
 
 function peersLiteral({ peers, rows, numbers }: GatheredCalls): string {
-  const quoted = ["NULL", ...peers.map(quote)];
-  const literals: string[] = [];
-  for (let row = 0; row < rows; row++) literals.push(quoted[numbers.peer[row] as number] as string);
-  return arrayLiteral(literals);
+  // What is past the end of an array is NULL.
+  if (peers.length === 0) return "{}";
+  return choicesLiteral(numbers.peer, rows, ["NULL", ...peers.map(quote)]);
 }

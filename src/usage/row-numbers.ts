@@ -5,6 +5,8 @@ import type { EndedCall } from "../auth/call.ts";
 const idLength = 36;
 const idSize = idLength + 1;
 const comma = 0x2c;
+const openingBrace = 0x7b;
+const closingBrace = 0x7d;
 
 export class RowNumbers {
   startedAtMs: Float64Array;
@@ -16,7 +18,7 @@ export class RowNumbers {
   kind: Int32Array;
   caller: Int32Array;
   peer: Int32Array;
-  /** As text, each with a comma after it. */
+  /** As text, each with a brace or a comma before it. */
   ids: Buffer;
 
   /** With room for so many rows at first. */
@@ -28,7 +30,7 @@ export class RowNumbers {
     this.kind = new Int32Array(rows);
     this.caller = new Int32Array(rows);
     this.peer = new Int32Array(rows);
-    this.ids = Buffer.allocUnsafe(rows * idSize);
+    this.ids = Buffer.allocUnsafe(idsSize(rows));
   }
 
   /** Rows are added in their order, from 0. */
@@ -42,14 +44,14 @@ export class RowNumbers {
     this.caller[row] = caller;
     this.peer[row] = peer;
     const at = row * idSize;
-    this.ids.write(call.id, at, idLength, "latin1");
-    this.ids[at + idLength] = comma;
+    this.ids[at] = row === 0 ? openingBrace : comma;
+    this.ids.write(call.id, at + 1, idLength, "latin1");
   }
 
   /** What was added of a call, but for its peer. */
   at(row: number): Pick<EndedCall, "id" | "startedAtMs" | "durationUs" | "requestBytes" | "responseBytes"> {
     const known = (bytes: number | undefined) => (bytes === -1 ? undefined : bytes);
-    const at = row * idSize;
+    const at = row * idSize + 1;
     return {
       id: this.ids.toString("latin1", at, at + idLength),
       startedAtMs: this.startedAtMs[row] as number,
@@ -61,7 +63,11 @@ export class RowNumbers {
 
   /** The ids of so many rows, as the literal of an array in Postgres. */
   idsLiteral(rows: number): string {
-    return `{${this.ids.toString("latin1", 0, Math.max(0, rows * idSize - 1))}}`;
+    if (rows === 0) return "{}";
+    // Written over by the next row.
+    this.ids[rows * idSize] = closingBrace;
+    // In one piece: braces around a string would have all of it copied again when it is sent.
+    return this.ids.toString("latin1", 0, rows * idSize + 1);
   }
 
   #grow(): void {
@@ -73,8 +79,12 @@ export class RowNumbers {
     this.kind = larger(this.kind, new Int32Array(rows));
     this.caller = larger(this.caller, new Int32Array(rows));
     this.peer = larger(this.peer, new Int32Array(rows));
-    this.ids = larger(this.ids, Buffer.allocUnsafe(rows * idSize));
+    this.ids = larger(this.ids, Buffer.allocUnsafe(idsSize(rows)));
   }
+}
+
+function idsSize(rows: number): number {
+  return rows * idSize + 1;
 }
 
 function larger<T extends Float64Array | Int32Array | Uint8Array>(from: T, to: T): T {

@@ -1,4 +1,8 @@
-/** Many numbers as text, without a string for each: written into bytes that are used again. */
+/**
+ * Many values as text, without a string for each: written into bytes that are used again, and made a
+ * string in one piece. Strings joined from others would be copied when they are sent, and live until
+ * the batch is committed, which is long enough to get old.
+ */
 
 const openingBrace = 0x7b;
 const closingBrace = 0x7d;
@@ -12,8 +16,8 @@ let bytes = Buffer.allocUnsafe(4096);
 
 /** The literal of an array in Postgres: of so many numbers, from the first on, less a base. */
 export function numbersLiteral(numbers: Float64Array | Int32Array, count: number, base = 0): string {
-  if (bytes.length < count * longest) bytes = Buffer.allocUnsafe(count * longest);
   if (count === 0) return "{}";
+  makeRoom(count * longest);
   let at = 0;
   bytes[at++] = openingBrace;
   for (let i = 0; i < count; i++) {
@@ -24,6 +28,26 @@ export function numbersLiteral(numbers: Float64Array | Int32Array, count: number
   }
   bytes[at - 1] = closingBrace;
   return bytes.toString("latin1", 0, at);
+}
+
+/** The literal of an array in Postgres: of so many texts, each by the number of its choice, as it stands in the literal. */
+export function choicesLiteral(numbers: Int32Array, count: number, choices: readonly string[]): string {
+  if (count === 0) return "{}";
+  const encoded = choices.map((choice) => Buffer.from(`,${choice}`));
+  makeRoom(1 + count * Math.max(...encoded.map(({ length }) => length)));
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const choice = encoded[numbers[i] as number] as Buffer;
+    // Most are a few bytes: a call that copies them would take longer.
+    for (let n = 0; n < choice.length; n++) bytes[at++] = choice[n] as number;
+  }
+  bytes[0] = openingBrace;
+  bytes[at++] = closingBrace;
+  return bytes.toString("utf8", 0, at);
+}
+
+function makeRoom(length: number): void {
+  if (bytes.length < length) bytes = Buffer.allocUnsafe(length);
 }
 
 /** Writes 32 bits, signed; returns where it ends. */
