@@ -34,34 +34,39 @@ export interface Summary {
 /** Runs a load to its end. `directory` holds its files meanwhile. */
 export function runLoad(target: Target, load: Load, directory: string): Promise<LoadResult> {
   const { connections, streams, requests, timeoutS } = load;
-  return runAll(target, directory, [
-    [
-      ...["-n", String(requests), "-c", String(connections), "-m", String(streams)],
-      ...["-T", String(timeoutS), target.url + echoPath],
-    ],
+  return run(target, directory, [
+    ...["-n", String(requests), "-c", String(connections), "-m", String(streams)],
+    ...["-T", String(timeoutS), target.url + echoPath],
   ]);
 }
 
+/** An open loop: calls at their times, whether or not those before are answered. */
+export interface PacedLoad {
+  /** Of each connection, a millisecond later than of the one before. */
+  readonly schedule: Schedule;
+  readonly connections: number;
+  readonly timeoutS: number;
+}
+
 /**
- * Runs an open loop: calls at their times, whether or not those before are answered, each schedule
- * on a connection of its own. Latencies count from when a call is sent: what the load itself was late
- * with is none of the server's.
+ * Runs an open loop. Latencies count from when a call is sent: what the load itself was late with is none
+ * of the server's. How many calls a second it came to is for the caller to look at: of each connection,
+ * h2load sends one call a millisecond at most.
  *
- * h2load's own --rps would send what is due within 10 ms at once, on all connections together.
+ * Its own --rps would send what is due within 10 ms at once, on all connections together.
  */
-export async function runSchedules(
+export async function runPaced(
   target: Target,
-  schedules: readonly Schedule[],
-  timeoutS: number,
+  { schedule, connections, timeoutS }: PacedLoad,
   directory: string,
 ): Promise<LoadResult> {
-  const commands = schedules.map(async (schedule, i) => {
-    const file = join(directory, `schedule-${i}`);
-    const lines = Array.from(schedule, (atMs) => `${atMs.toFixed(3)}\t${target.url}${echoPath}\n`);
-    await writeFile(file, lines.join(""));
-    return [`--timing-script-file=${file}`, "-c", "1", "-m", "1000", "-T", String(timeoutS)];
-  });
-  return runAll(target, directory, await Promise.all(commands));
+  const file = join(directory, "schedule");
+  const lines = Array.from(schedule, (atMs) => `${atMs.toFixed(3)}\t${target.url}${echoPath}\n`);
+  await writeFile(file, lines.join(""));
+  return run(target, directory, [
+    ...[`--timing-script-file=${file}`, "-c", String(connections), "-m", "1000"],
+    ...["-r", "1", "--rate-period", "1ms", "-T", String(timeoutS)],
+  ]);
 }
 
 /** Times of calls in milliseconds from the start, in their order. */
@@ -77,30 +82,23 @@ export function poisson(perS: number, seconds: number): Schedule {
   }
 }
 
-/** Runs h2load, once with each of the arguments, all at the same time. */
-async function runAll(target: Target, directory: string, commands: string[][]): Promise<LoadResult> {
+async function run(target: Target, directory: string, args: readonly string[]): Promise<LoadResult> {
   const body = join(directory, "request");
   await writeFile(body, grpcFrame);
-  const ran = await Promise.all(
-    commands.map(async (args, i) => {
-      const log = join(directory, `h2load-${i}.tsv`);
-      await rm(log, { force: true });
-      const { printed, code } = await runTool("h2load", [...argumentsFor(target, body, log), ...args]);
-      if (code !== 0) throw new Error(`h2load ended with ${code}:\n${printed}`);
-      const text = await readFile(log, "utf8");
-      await rm(log);
-      return { summary: parseSummary(printed), text };
-    }),
-  );
-  const sum = (pick: (summary: Summary) => number) =>
-    ran.reduce((total, { summary }) => total + pick(summary), 0);
-  const { latenciesMs, seconds } = parseLog(ran.map(({ text }) => text).join(""));
-  const ok = sum((summary) => answeredOk(summary, target.answerBytes));
-  const failed = sum(({ total }) => total) - ok;
+  const log = join(directory, "h2load.tsv");
+  await rm(log, { force: true });
+  const { printed, code } = await runTool("h2load", [...argumentsFor(target, body, log), ...args]);
+  if (code !== 0) throw new Error(`h2load ended with ${code}:\n${printed}`);
+  const text = await readFile(log, "utf8");
+  await rm(log);
+  const summary = parseSummary(printed);
+  const ok = answeredOk(summary, target.answerBytes);
+  const failed = summary.total - ok;
+  const { latenciesMs, seconds } = parseLog(text);
   return {
     // The log's are exact to the microsecond, but tell nothing of what was waited for in vain.
-    seconds: failed === 0 ? seconds : Math.max(...ran.map(({ summary }) => summary.seconds)),
-    ...{ ok, failed, begun: sum(({ started }) => started) },
+    seconds: failed === 0 ? seconds : summary.seconds,
+    ...{ ok, failed, begun: summary.started },
     p50Ms: quantile(latenciesMs, 0.5),
     p99Ms: quantile(latenciesMs, 0.99),
   };

@@ -14,10 +14,7 @@ export interface ScratchPostgres {
   stop(): Promise<void>;
 }
 
-/**
- * It shares processors with the load, which goes first: else what the database does after an answer
- * would count as the server's slowness in reading the next ones.
- */
+/** It shares processors with the load, which goes first: by this where its user may do no more, see `goFirst`. */
 const niceness = 5;
 
 export async function startScratchPostgres(directory: string): Promise<ScratchPostgres> {
