@@ -1,6 +1,5 @@
 /** What a load is told, what it tells, and the tool that makes it: h2load's are in `h2load.ts`, wrk's in `wrk.ts`. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { goFirst } from "./machine.ts";
 
 /** Whom to call. */
 export interface Target {
@@ -25,19 +24,13 @@ export interface LoadResult {
   readonly p99Ms: number;
 }
 
-/**
- * Runs a tool to its end and returns what it printed, before the database where both want the processor:
- * else what the database does after an answer would count as the server's slowness in reading the next
- * ones. `atFirstWord` is called when it says something.
- */
+/** Runs a tool to its end and returns what it printed. `atFirstWord` is called when it says something. */
 export function runTool(
   command: string,
   args: readonly string[],
   atFirstWord?: (child: ChildProcess) => void,
 ): Promise<{ printed: string; code: number | null }> {
-  // In a session of its own, which is what can go first.
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
-  if (child.pid !== undefined) goFirst(child.pid);
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
   let printed = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text: string) => {

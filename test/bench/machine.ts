@@ -1,7 +1,7 @@
 /** The machine: its processors, who runs on which, how busy they are, and the tools of the load. Linux only. */
-import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, loadavg, setPriority } from "node:os";
+import { execFileSync, spawnSync } from "node:child_process";
+import { accessSync, constants, readdirSync, readFileSync } from "node:fs";
+import { availableParallelism, cpus, loadavg } from "node:os";
 import { delimiter, join } from "node:path";
 
 /** The tools that do not come with npm, and the Debian packages that have them. */
@@ -55,32 +55,6 @@ export function onServer(places: Places, command: readonly string[]): [string, s
   return ["taskset", ["-c", places.server, ...command]];
 }
 
-const firstNiceness = -10;
-
-/**
- * Has a process, the first of its session, go before others on its processors; false where this user may
- * not say so. Where sessions are scheduled as groups (sched(7), "The autogroup feature"), a process's own
- * niceness says nothing to other sessions, and each process of Postgres is one.
- */
-export function goFirst(pid: number): boolean {
-  try {
-    setPriority(pid, firstNiceness);
-    const group = `/proc/${pid}/autogroup`;
-    if (existsSync(group)) writeFileSync(group, String(firstNiceness));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Whether the load does. */
-function mayGoFirst(): boolean {
-  const child = spawn("sleep", ["1"], { stdio: "ignore", detached: true });
-  const may = child.pid !== undefined && goFirst(child.pid);
-  child.kill();
-  return may;
-}
-
 /** Seconds so far in which the processors did something, and in all; over the processors of a list. */
 export function processorTimes(list: string): { busyS: number; totalS: number } {
   const wanted = new Set(expand(list).map((n) => `cpu${n}`));
@@ -129,7 +103,6 @@ export function describeMachine(places: Places) {
     node: process.version,
     // Of the minutes before: on a quiet machine near 0.
     loadAverage: loadavg().map((load) => Number(load.toFixed(2))),
-    loadGoesFirst: mayGoFirst(),
     loads: { grpc: versionOf("h2load"), json: versionOf("wrk") },
     places,
   };

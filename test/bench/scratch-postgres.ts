@@ -14,7 +14,12 @@ export interface ScratchPostgres {
   stop(): Promise<void>;
 }
 
-/** It shares processors with the load, which goes first: by this where its user may do no more, see `goFirst`. */
+/**
+ * It shares processors with the load, which goes somewhat before it: else what the database does after an
+ * answer would count as the server's slowness in reading the next ones. Where sessions are scheduled as
+ * groups (sched(7), "The autogroup feature"), they have equal parts whatever this says. With much less,
+ * the database could not take what the load brings, and rows of the log would be dropped.
+ */
 const niceness = 5;
 
 export async function startScratchPostgres(directory: string): Promise<ScratchPostgres> {
