@@ -5,7 +5,7 @@
  *
  * Rounds alternate between the peers, so that what else happens on the machine meets all of them.
  * Each peer is a process on the first processor; the load, the database (an embedded one in a new
- * folder) and this process share the others, where the load goes before the database. gRPC is loaded
+ * folder) and this process share the others; see `scratch-postgres.ts` for how. gRPC is loaded
  * by h2load, JSON by wrk. Exits with 1 where an answer or a count is wrong. Needs Linux, taskset,
  * h2load and wrk.
  */
