@@ -298,7 +298,9 @@ test("a server that the system cannot execute is told apart from a missing one",
   const loader =
     elf.indexOf("/lib64/ld-linux") >= 0 ? elf.indexOf("/lib64/ld-linux") : elf.indexOf("/lib/ld-linux");
   elf.write("/nil", loader);
-  await writeFile(binary, elf);
+  // In its place: what a process that is just ending executes cannot be written to.
+  await rm(binary);
+  await writeFile(binary, elf, { mode: 0o755 });
   await assert.rejects(start(t, dataDir), refusal(/needs glibc.*set DATABASE_URL/));
 });
 
