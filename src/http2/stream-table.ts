@@ -13,11 +13,15 @@ const mostIdleSlots = 512;
  * nobody can reach, which takes two fifths of what the server can do, until the next major one.
  */
 export class StreamTable {
-  size = 0;
+  #size = 0;
   #slots: (Http2Stream | undefined)[] = emptySlots(fewestSlots);
   #shift = 32 - Math.log2(fewestSlots);
   /** Odd, and unknown to the client, who chooses the ids: it could have all of them meet in one place. */
   readonly #multiplier = randomBytes(4).readUInt32LE() | 1;
+
+  get size(): number {
+    return this.#size;
+  }
 
   get(id: number): Http2Stream | undefined {
     return this.#slots[this.#slotOf(id)];
@@ -26,9 +30,9 @@ export class StreamTable {
   /** Of an id that it does not hold. */
   add(stream: Http2Stream): void {
     // Half of them are empty at least, so that a search ends soon.
-    if ((this.size + 1) * 2 > this.#slots.length) this.#resize(this.#slots.length * 2);
+    if ((this.#size + 1) * 2 > this.#slots.length) this.#resize(this.#slots.length * 2);
     this.#slots[this.#slotOf(stream.id)] = stream;
-    this.size++;
+    this.#size++;
   }
 
   /** Does nothing where it is not held. */
@@ -37,7 +41,7 @@ export class StreamTable {
     const last = slots.length - 1;
     let empty = this.#slotOf(id);
     if (slots[empty] === undefined) return;
-    this.size--;
+    this.#size--;
     // Those that were put behind it for want of room move up, as long as their own place allows it.
     for (let at = (empty + 1) & last; ; at = (at + 1) & last) {
       const stream = slots[at];
@@ -48,7 +52,7 @@ export class StreamTable {
       empty = at;
     }
     slots[empty] = undefined;
-    if (slots.length > mostIdleSlots && this.size * 8 < slots.length) this.#resize(slots.length / 2);
+    if (slots.length > mostIdleSlots && this.#size * 8 < slots.length) this.#resize(slots.length / 2);
   }
 
   /** All of them at this moment, in the order of their ids. */
