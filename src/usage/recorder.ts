@@ -3,9 +3,9 @@ import type { CallRecorder, EndedCall } from "../auth/call.ts";
 import type { MethodName } from "../auth/method-name.ts";
 import { within } from "../within.ts";
 import { isAboutTheData, isWrongPartition, maxMisses } from "./batch-errors.ts";
+import { createBurst } from "./burst.ts";
 import { GatheredCalls } from "./gathered-calls.ts";
 import { Group, uncounted } from "./group.ts";
-import { createRecentCount } from "./recent-count.ts";
 import type { UsageBatch, WriteUsage } from "./store.ts";
 import { addTotals, emptyTotals, type Totals } from "./totals.ts";
 import type { Unpacking } from "./unpack.ts";
@@ -30,7 +30,7 @@ export interface RecorderOptions {
   maxPendingRows?: number;
   /** Undefined: each row is written as one. */
   packs?: Pick<Unpacking, "mayPack" | "packed">;
-  /** Batches are packed while more calls than this end in about a second; default 15,000, about as many as can be tailed. */
+  /** Batches are packed while more calls than this end a second, see `createBurst`; default 15,000, about as many as can be tailed. */
   packAbove?: number;
   onError: (message: string, error: unknown) => void;
 }
@@ -61,7 +61,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
   const maxPendingRows = options.maxPendingRows ?? 100_000;
   const { packs, packAbove = 15_000, maxPackRows = 10_000 } = options;
 
-  const recent = createRecentCount();
+  const burst = createBurst(packAbove);
   /** Whether the last batch was packed. */
   let isPacking = false;
   /** The last one is gathering. */
@@ -123,8 +123,8 @@ export function createRecorder(options: RecorderOptions): Recorder {
     const number = ++batchNumber;
     let group = takeFirst();
     let withRows = true;
-    const lately = recent.add(group.calls.rows);
-    isPacking = group.calls.rows > 0 && lately > packAbove && packs?.mayPack() === true;
+    const isBurst = burst.add(group.calls.rows);
+    isPacking = group.calls.rows > 0 && isBurst && packs?.mayPack() === true;
     let isPacked = isPacking;
     let misses = 0;
     for (let waitMs = retryMs.first; ; ) {
