@@ -1,7 +1,7 @@
 /** One RPC, from its headers to its end: what the entrances learn of it and what is recorded. */
 import { Code, ConnectError, type ContextKey, createContextKey } from "@connectrpc/connect";
 import { compactText } from "../compact.ts";
-import { createCallId } from "./call-id.ts";
+import { type IdSeries, idSeriesAt } from "./call-id.ts";
 import type { CallSpan } from "./call-span.ts";
 import type { MethodName } from "./method-name.ts";
 import type { ReadHeader } from "./read-header.ts";
@@ -11,6 +11,8 @@ import type { Verdict } from "./verdict.ts";
 export interface Call {
   /** UUIDv7. */
   readonly id: string;
+  /** What the id has in common with others. */
+  readonly idSeries: IdSeries;
   readonly method: MethodName;
   /** "grpc", "grpc-web" or "connect"; "verify", "ext_authz" or "forward_auth" for a verdict that was asked for. */
   readonly protocol: string;
@@ -81,10 +83,12 @@ export function beginCall(begin: {
   traceId?: string | undefined;
 }): Call {
   const startedAtMs = Date.now();
-  const id = createCallId(startedAtMs);
+  const idSeries = idSeriesAt(startedAtMs);
+  const id = idSeries.next();
   const given = begin.requestId;
   const call: OpenCall = {
     id,
+    idSeries,
     method: begin.method,
     protocol: begin.protocol,
     startedAtMs,

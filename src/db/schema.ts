@@ -221,16 +221,21 @@ export const requestLogs = pgTable(
  * Rows of the request log as they came, a batch in one row: what more calls leave than can be laid out
  * in rows and indexes at once. See `usage/pack-store.ts`.
  */
-export const requestLogPacks = pgTable("request_log_packs", {
-  id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
-  instanceId: uuid("instance_id").notNull(),
-  committedAt: instant("committed_at").notNull().defaultNow(),
-  rows: integer("rows").notNull(),
-  /** What the times of its calls count from, in milliseconds since the epoch. */
-  baseMs: bigint("base_ms", { mode: "bigint" }).notNull(),
-  /** Its columns, each as the literal of an array: see `packColumns`. */
-  columns: text("columns").array().notNull(),
-});
+export const requestLogPacks = pgTable(
+  "request_log_packs",
+  {
+    id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
+    instanceId: uuid("instance_id").notNull(),
+    committedAt: instant("committed_at").notNull().defaultNow(),
+    rows: integer("rows").notNull(),
+    /** What the times of its calls count from, in milliseconds since the epoch. */
+    baseMs: bigint("base_ms", { mode: "bigint" }).notNull(),
+    /** Its columns, each as the literal of an array: see `callColumns`. */
+    columns: text("columns").array().notNull(),
+  },
+  // An instance of another version that has other columns is refused, and writes rows instead.
+  (t) => [check("request_log_packs_columns_check", sql`cardinality(${t.columns}) = 24`)],
+);
 
 /** Instances that somebody tails the log on: while there is one, every batch leaves its ids in `request_log_tail`. */
 export const requestLogTails = pgTable("request_log_tails", {

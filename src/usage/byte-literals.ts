@@ -30,22 +30,6 @@ export function numbersLiteral(numbers: Float64Array | Int32Array, count: number
   return bytes.toString("latin1", 0, at);
 }
 
-/** The literal of an array in Postgres: of so many texts, each by the number of its choice, as it stands in the literal. */
-export function choicesLiteral(numbers: Int32Array, count: number, choices: readonly string[]): string {
-  if (count === 0) return "{}";
-  const encoded = choices.map((choice) => Buffer.from(`,${choice}`));
-  makeRoom(1 + count * Math.max(...encoded.map(({ length }) => length)));
-  let at = 0;
-  for (let i = 0; i < count; i++) {
-    const choice = encoded[numbers[i] as number] as Buffer;
-    // Most are a few bytes: a call that copies them would take longer.
-    for (let n = 0; n < choice.length; n++) bytes[at++] = choice[n] as number;
-  }
-  bytes[0] = openingBrace;
-  bytes[at++] = closingBrace;
-  return bytes.toString("utf8", 0, at);
-}
-
 function makeRoom(length: number): void {
   if (bytes.length < length) bytes = Buffer.allocUnsafe(length);
 }

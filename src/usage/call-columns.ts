@@ -3,8 +3,9 @@
  * Postgres more than looking one up: a call names its kind and its caller by their numbers.
  */
 import type { EndedCall } from "../auth/call.ts";
+import type { IdSeries } from "../auth/call-id.ts";
 import type { Subject } from "../auth/verdict.ts";
-import { choicesLiteral, numbersLiteral } from "./byte-literals.ts";
+import { numbersLiteral } from "./byte-literals.ts";
 import { arrayLiteral, type Column, type Named, quote, type Values, valueName, valuesOf } from "./columns.ts";
 import type { GatheredCalls, RowTexts } from "./gathered-calls.ts";
 import { noKey } from "./totals.ts";
@@ -14,12 +15,12 @@ export type Clean = (text: string) => string;
 
 /** Those columns of rows that are unnested, each of which may have NULLs. */
 export const rowColumns = {
-  id: { name: "id", type: "uuid" },
   kind: { name: "kind", type: "int" },
   caller: { name: "caller", type: "int" },
-  // Null: the call's id, which is 37 bytes a row not written.
+  peer: { name: "peer", type: "int" },
+  series: { name: "series", type: "int" },
+  // Null: the call's id.
   requestId: { name: "request_id", type: "text" },
-  peerAddress: { name: "peer_address", type: "inet" },
   errorMessage: { name: "error_message", type: "text" },
   // Hexadecimal digits, whoever named it.
   traceId: { name: "trace_id", type: "text" },
@@ -30,6 +31,8 @@ export const rowColumns = {
  * has no NULLs. -1 stands for them.
  */
 export const numberColumns = {
+  /** Of its id, within the series. */
+  counter: { name: "counter", type: "int" },
   /** Milliseconds from the base, which shortens them. */
   time: { name: "time_ms", type: "bigint" },
   durationUs: { name: "duration_us", type: "bigint" },
@@ -42,6 +45,17 @@ export const callerColumns = {
   userId: { name: "user_id", type: "bigint", literal: ({ userId }: Subject) => userId },
   apiKeyId: { name: "api_key_id", type: "uuid", literal: ({ apiKeyId }: Subject) => apiKeyId ?? noKey },
 } as const;
+
+/** Read as an address by the rows that name it: one that Postgres refuses is not to cost others theirs. */
+export const peerColumns = [
+  { name: "address", type: "text", literal: (address: string) => quote(address) },
+] as const;
+
+/** What ids of a series begin and end with. */
+export const seriesColumns = [
+  { name: "head", type: "text", literal: ({ head }: IdSeries) => head },
+  { name: "tail", type: "text", literal: ({ tail }: IdSeries) => tail },
+] as const;
 
 /** Of one call of each kind: of what has few values, or there would be as many kinds as calls. */
 export const kindColumns = (clean: Clean): Column<EndedCall>[] => [
@@ -61,6 +75,8 @@ export const callColumns: readonly (readonly [of: string, column: Named])[] = [
   ),
   ...kindColumns((text) => text).map((column) => ["kind", column] as const),
   ...Object.values(callerColumns).map((column) => ["caller", column] as const),
+  ...peerColumns.map((column) => ["peer", column] as const),
+  ...seriesColumns.map((column) => ["series", column] as const),
 ];
 
 /** The placeholder of what the times of calls count from, in milliseconds since the epoch. */
@@ -72,6 +88,8 @@ export function callValues(calls: GatheredCalls, clean: Clean): Values {
     ...rowValues(calls, clean),
     ...valuesOf("kind", kindColumns(clean), calls.kinds),
     ...valuesOf("caller", Object.values(callerColumns), calls.callers),
+    ...valuesOf("peer", peerColumns, calls.peers),
+    ...valuesOf("series", seriesColumns, calls.series),
   };
 }
 
@@ -80,13 +98,14 @@ function rowValues(calls: GatheredCalls, clean: Clean): Values {
   const base = numbers.startedAtMs[0] ?? 0;
   const texts = (some: RowTexts) => textsLiteral(some, rows, (text) => quote(clean(text)));
   const literals: [Named, string][] = [
-    [rowColumns.id, numbers.idsLiteral(rows)],
     [rowColumns.kind, numbersLiteral(numbers.kind, rows)],
     [rowColumns.caller, numbersLiteral(numbers.caller, rows)],
+    [rowColumns.peer, numbersLiteral(numbers.peer, rows)],
+    [rowColumns.series, numbersLiteral(numbers.series, rows)],
     [rowColumns.requestId, texts(calls.requestIds)],
-    [rowColumns.peerAddress, peersLiteral(calls)],
     [rowColumns.errorMessage, texts(calls.errorMessages)],
     [rowColumns.traceId, texts(calls.traceIds)],
+    [numberColumns.counter, numbersLiteral(numbers.counter, rows)],
     [numberColumns.time, numbersLiteral(numbers.startedAtMs, rows, base)],
     [numberColumns.durationUs, numbersLiteral(numbers.durationUs, rows)],
     [numberColumns.requestBytes, numbersLiteral(numbers.requestBytes, rows)],
@@ -103,10 +122,4 @@ function textsLiteral(texts: RowTexts, rows: number, literalOf: (text: string) =
   const literals = Array<string | undefined>(rows).fill(undefined);
   for (const [row, text] of texts) literals[row] = literalOf(text);
   return arrayLiteral(literals);
-}
-
-function peersLiteral({ peers, rows, numbers }: GatheredCalls): string {
-  // What is past the end of an array is NULL.
-  if (peers.length === 0) return "{}";
-  return choicesLiteral(numbers.peer, rows, ["NULL", ...peers.map(quote)]);
 }

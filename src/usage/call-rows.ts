@@ -1,7 +1,14 @@
 /** The rows of calls in the request log, out of columns. */
 import { type SQL, sql } from "drizzle-orm";
 import { requestLogs } from "../db/schema.ts";
-import { callerColumns, kindColumns, numberColumns, rowColumns } from "./call-columns.ts";
+import {
+  callerColumns,
+  kindColumns,
+  numberColumns,
+  peerColumns,
+  rowColumns,
+  seriesColumns,
+} from "./call-columns.ts";
 import { type ArrayOf, instantOf, type Named, unnest } from "./columns.ts";
 import { noKey } from "./totals.ts";
 
@@ -26,13 +33,15 @@ export function insertCalls({ arrayOf, baseMs, instanceId, from, where = sql`tru
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
       instance_id, error_message, trace_id)
     SELECT ${instantOf(sql`(${baseMs} + ${numbered(numberColumns.time)})`)},
-      call.id, service, method, protocol, code, denial_reason,
+      (series.head || to_hex(${numbered(numberColumns.counter)}) || series.tail)::uuid, service, method, protocol, code, denial_reason,
       ${ofCaller(callerColumns.userId)}, nullif(${ofCaller(callerColumns.apiKeyId)}, ${noKey}), credential_kind,
       ${numbered(numberColumns.durationUs)}, nullif(${numbered(numberColumns.requestBytes)}, -1),
-      nullif(${numbered(numberColumns.responseBytes)}, -1), peer_address, user_agent,
+      nullif(${numbered(numberColumns.responseBytes)}, -1), peer.address::inet, user_agent,
       request_id, ${instanceId}, error_message, trace_id
     FROM ${from === undefined ? sql`` : sql`${from},`} ${unnest("call", Object.values(rowColumns), "n", arrayOf)}
     JOIN ${unnest("kind", kinds, "n", arrayOf)} ON kind.n = call.kind
+    JOIN ${unnest("series", seriesColumns, "n", arrayOf)} ON series.n = call.series
+    LEFT JOIN ${unnest("peer", peerColumns, "n", arrayOf)} ON peer.n = call.peer
     WHERE ${where}
     RETURNING time, id`;
 }

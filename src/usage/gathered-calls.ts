@@ -4,6 +4,7 @@
  * generation, and be most of what the garbage collector has to do.
  */
 import type { EndedCall } from "../auth/call.ts";
+import type { IdSeries } from "../auth/call-id.ts";
 import type { Subject } from "../auth/verdict.ts";
 import { bucketOf } from "./histogram.ts";
 import { Numbering } from "./numbering.ts";
@@ -72,6 +73,9 @@ export class GatheredCalls {
   #lastKind: Kind | undefined;
   #lastPeer: string | undefined;
   #lastPeerNumber = 0;
+  readonly #series = new Numbering<IdSeries>();
+  #lastSeries: IdSeries | undefined;
+  #lastSeriesNumber = 0;
 
   /** With room for so many calls at first. */
   constructor(room = 64) {
@@ -100,6 +104,11 @@ export class GatheredCalls {
     return this.#peers.first;
   }
 
+  /** That their ids are of. */
+  get series(): readonly IdSeries[] {
+    return this.#series.first;
+  }
+
   add(call: EndedCall): void {
     const minuteMs = minuteOf(call);
     const kind = this.#kindOf(call, minuteMs);
@@ -115,7 +124,8 @@ export class GatheredCalls {
       kin.count.lastUsedMs = Math.max(kin.count.lastUsedMs, call.startedAtMs);
     }
     const row = this.#kin.push(kin) - 1;
-    this.numbers.add(row, call, kin.kind, kin.caller, this.#peerOf(call.peerAddress));
+    const peer = this.#peerOf(call.peerAddress);
+    this.numbers.add(row, call, kin.kind, kin.caller, peer, this.#seriesOf(call.idSeries));
     const { id, requestId, errorMessage, traceId } = call;
     if (requestId !== id) this.#requestIds.set(row, requestId);
     if (errorMessage !== undefined) this.#errorMessages.set(row, errorMessage);
@@ -125,12 +135,15 @@ export class GatheredCalls {
   /** A call as it was added, but for `startedMs`. */
   at(row: number): EndedCall {
     const { call } = this.#kin[row] as Kin;
-    const own = this.numbers.at(row);
+    const idSeries = this.series[(this.numbers.series[row] as number) - 1] as IdSeries;
+    const id = idSeries.at(this.numbers.counter[row] as number);
     return {
       ...call,
-      ...own,
+      ...this.numbers.at(row),
+      id,
+      idSeries,
       peerAddress: this.peers[(this.numbers.peer[row] as number) - 1],
-      requestId: this.requestIds.get(row) ?? own.id,
+      requestId: this.requestIds.get(row) ?? id,
       errorMessage: this.errorMessages.get(row),
       traceId: this.traceIds.get(row),
     };
@@ -193,6 +206,14 @@ export class GatheredCalls {
       this.#lastPeerNumber = address === undefined ? 0 : this.#peers.numberOf(address, [address]);
     }
     return this.#lastPeerNumber;
+  }
+
+  #seriesOf(series: IdSeries): number {
+    if (series !== this.#lastSeries) {
+      this.#lastSeries = series;
+      this.#lastSeriesNumber = this.#series.numberOf(series, [series]);
+    }
+    return this.#lastSeriesNumber;
   }
 }
 

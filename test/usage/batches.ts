@@ -2,6 +2,7 @@
 import type postgres from "postgres";
 import { v7 as uuidv7 } from "uuid";
 import { beginCall, type EndedCall, endCall } from "../../src/auth/call.ts";
+import { idSeriesAt } from "../../src/auth/call-id.ts";
 import { methodName } from "../../src/auth/method-name.ts";
 import { createRedactor } from "../../src/auth/token.ts";
 import { database } from "../../src/db/client.ts";
@@ -48,6 +49,12 @@ export function callOf(apiKeyId: string, change: Partial<EndedCall> = {}, userId
   };
   const ended = endCall(begun, { code: 0, errorMessage: undefined, requestBytes: 1, responseBytes: 2 });
   return { ...ended, durationUs: 1000, ...change };
+}
+
+/** What a call has of its own where it is otherwise the same as another. */
+export function newId(): Pick<EndedCall, "id" | "idSeries"> {
+  const idSeries = idSeriesAt(Date.now());
+  return { id: idSeries.next(), idSeries };
 }
 
 export function batchOf(number: number, calls: EndedCall[]): UsageBatch {

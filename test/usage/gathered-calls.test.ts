@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import fc from "fast-check";
 import type { EndedCall } from "../../src/auth/call.ts";
-import { choicesLiteral, numbersLiteral } from "../../src/usage/byte-literals.ts";
+import { numbersLiteral } from "../../src/usage/byte-literals.ts";
 import { bucketOf } from "../../src/usage/histogram.ts";
 import { keyRollupsOf, methodRollupsOf, minuteOf, noKey, type Rollup } from "../../src/usage/totals.ts";
 import { callOf, gather } from "./batches.ts";
@@ -138,17 +138,6 @@ test("numbers become the literal of an array", () => {
     fc.property(fc.array(fc.oneof(fc.integer(), fc.maxSafeInteger())), fc.integer(), (numbers, base) => {
       const literal = numbersLiteral(Float64Array.from(numbers), numbers.length, base);
       assert.equal(literal, `{${numbers.map((number) => number - base).join(",")}}`);
-    }),
-  );
-});
-
-test("texts become the literal of an array, by their numbers", () => {
-  const choices = ["NULL", '"10.0.0.1"', '"2001:db8::1"', '"ü€𝄞"'];
-  assert.equal(choicesLiteral(new Int32Array(3), 0, choices), "{}");
-  fc.assert(
-    fc.property(fc.array(fc.nat(choices.length - 1), { minLength: 1 }), (numbers) => {
-      const literal = choicesLiteral(Int32Array.from(numbers), numbers.length, choices);
-      assert.equal(literal, `{${numbers.map((number) => choices[number]).join(",")}}`);
     }),
   );
 });

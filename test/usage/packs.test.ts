@@ -1,5 +1,6 @@
 /** Batches that are packed: their rows are those that would have been written, each once, whatever comes between. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, beforeEach, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import type postgres from "postgres";
@@ -105,6 +106,55 @@ test("rows that were packed are those that would have been written", async () =>
   assert.equal((await counts()).packed, 0);
   const [instance] = await sql`SELECT DISTINCT instance_id FROM request_logs`;
   assert.equal(instance?.instance_id, pack?.instance_id);
+});
+
+test("what waits as an earlier version packed it is laid out too, and such an instance writes no more of it", async () => {
+  const ids = [uuidv7(), uuidv7()];
+  const instanceId = uuidv7();
+  const pack = () => sql`
+    INSERT INTO request_log_packs (instance_id, rows, base_ms, columns) VALUES (${instanceId}, 2, 1794000000000, ${[
+      ...[
+        `{${ids}}`,
+        "{1,1}",
+        "{0,1}",
+        "{NULL,r}",
+        '{NULL,"10.0.0.1"}',
+        "{}",
+        "{}",
+        "{0,5}",
+        "{30,40}",
+        "{-1,7}",
+      ],
+      ...["{1,2}", "{api.S}", "{Get}", "{grpc}", "{0}", "{}", "{none}", "{curl}", "{7}", `{${instanceId}}`],
+    ]})`;
+  await sql`ALTER TABLE request_log_packs DROP CONSTRAINT request_log_packs_columns_check`;
+  await pack();
+  await sql`INSERT INTO request_log_packs (instance_id, rows, base_ms, columns)
+    SELECT ${uuidv7()}, 2, base_ms, ARRAY[${`{${[uuidv7(), uuidv7()]}}`}] || columns[2:4] || ARRAY['{}'] || columns[6:]
+    FROM request_log_packs`;
+  const file = new URL("../../drizzle/0007_shorter_packs.sql", import.meta.url);
+  await sql.begin((tx) => tx.unsafe(readFileSync(file, "utf8")).simple());
+  const both = await sql`SELECT count(*)::int AS packs FROM request_log_packs`;
+  assert.equal(both[0]?.packs, 2);
+  assert.deepEqual(await unpackAll(openStore()), { rows: 4, droppedRows: 0 });
+  const rows = await sql`
+    SELECT id, extract(epoch FROM time)::float8 * 1000 AS ms, service, duration_us::int AS us, request_bytes::int AS sent,
+      host(peer_address) AS peer, request_id, user_id::int AS user, api_key_id AS key
+    FROM request_logs WHERE instance_id = ${instanceId} ORDER BY time`;
+  assert.deepEqual(
+    rows.map((row) => Object.values(row)),
+    [
+      [ids[0], 1_794_000_000_000, "api.S", 30, null, null, null, null, null],
+      [ids[1], 1_794_000_000_005, "api.S", 40, 7, "10.0.0.1", "r", 7, instanceId],
+    ],
+  );
+  const others = await sql`
+    SELECT peer_address FROM request_logs WHERE instance_id <> ${instanceId} AND service = 'api.S'`;
+  assert.deepEqual(
+    others.map(({ peer_address }) => peer_address),
+    [null, null],
+  );
+  await assert.rejects(pack(), { code: "23514" });
 });
 
 test("a batch that is sent again, packed or not, is there once", async () => {

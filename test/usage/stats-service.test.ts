@@ -24,7 +24,7 @@ import {
   startServer,
   type TestServer,
 } from "../harness/server.ts";
-import { batchOf, callOf, createWriter } from "./batches.ts";
+import { batchOf, callOf, createWriter, newId } from "./batches.ts";
 
 /** Where no server has written anything. */
 const origin = floorTo(dayMs, Date.now()) - 10 * dayMs;
@@ -60,7 +60,7 @@ before(async () => {
       of(ada, { startedAtMs: at(0, 2), method: { service: "other.Service", name: "Do" } as never }),
       of(bob, { startedAtMs: at(0, 3) }),
       { ...refused, verdict: { ...verdict, denial: "REVOKED" } as never },
-      { ...refused, id: uuidv7(), verdict: nobody as never },
+      { ...refused, ...newId(), verdict: nobody as never },
       of(bob, { startedAtMs: at(1) }),
     ]),
   );

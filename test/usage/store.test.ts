@@ -10,7 +10,7 @@ import { bucketOf } from "../../src/usage/histogram.ts";
 import type { WriteUsage } from "../../src/usage/store.ts";
 import { createTestDatabase, openSql } from "../harness/postgres.ts";
 import { noteSecret } from "../harness/secrets.ts";
-import { batchOf, callOf, createWriter, insertKey } from "./batches.ts";
+import { batchOf, callOf, createWriter, insertKey, newId } from "./batches.ts";
 
 let databaseUrl: string;
 let sql: postgres.Sql;
@@ -158,7 +158,7 @@ test("each row says all of its own call, whatever others of its batch share with
       { responseBytes: undefined, requestBytes: 0, peerAddress: "192.0.2.1", userAgent: "a b" },
       7n,
     ),
-    { ...one, id: callOf(key).id, method: { service: "other.Service", name: "GetUser" } },
+    { ...one, ...newId(), method: { service: "other.Service", name: "GetUser" } },
   ];
   await openWriter()(batchOf(1, calls));
   for (const call of calls) {
