@@ -102,7 +102,8 @@ export class HeaderEncoder {
     const name = this.#names.get(text) ?? this.#learn(text);
     let entry = name.recent;
     if (entry === undefined || entry.value !== value) {
-      entry = name.entries.get(value);
+      // A value that is new each time would be hashed in vain, which takes longer than writing it.
+      entry = name.entries.size === 0 ? undefined : name.entries.get(value);
       if (entry === undefined) return this.#writeLiteral(text, name, value, target, at);
       name.recent = entry;
     }
