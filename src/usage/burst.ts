@@ -4,10 +4,10 @@
 const windows = [
   { ms: 1000, times: 1 },
   // A burst would else begin with a second's worth of rows, which takes the database longer than many seconds of packs.
-  { ms: 100, times: 2 },
+  { ms: 100, times: 1.5 },
 ];
 
-/** A burst is while more calls than `above` end a second, for about a second, or twice as many for about a tenth. */
+/** A burst is while more calls than `above` end a second, for about a second, or half as many again for about a tenth. */
 export function createBurst(above: number): { add(calls: number): boolean } {
   /** Calls in each: what is older counts less and less. */
   const counted = windows.map(() => 0);
