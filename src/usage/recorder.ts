@@ -123,7 +123,7 @@ export function createRecorder(options: RecorderOptions): Recorder {
     const number = ++batchNumber;
     let group = takeFirst();
     let withRows = true;
-    const isBurst = burst.add(group.calls.rows);
+    const isBurst = burst.add(group.calls.rows, startedMs - group.oldestMs);
     isPacking = group.calls.rows > 0 && isBurst && packs?.mayPack() === true;
     let isPacked = isPacking;
     let misses = 0;

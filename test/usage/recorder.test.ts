@@ -257,15 +257,15 @@ test("batches are packed while many calls end, and while there is room for packs
   const told: number[] = [];
   const packs = { mayPack: () => room, packed: (rows: number) => told.push(rows) };
   const { world, recorder, written } = setUp({ packs, packAbove: 1000, maxBatchRows: 500 });
-  for (let i = 0; i < 150; i++) recorder.record(call());
-  await until(written, ({ rows }) => rows === 150);
+  for (let i = 0; i < 100; i++) recorder.record(call());
+  await until(written, ({ rows }) => rows === 100);
   for (let i = 0; i < 2000; i++) recorder.record(call());
-  await until(written, ({ rows }) => rows === 2150);
+  await until(written, ({ rows }) => rows === 2100);
   room = false;
   for (let i = 0; i < 500; i++) recorder.record(call());
-  await until(written, ({ counted }) => counted === 2650);
+  await until(written, ({ counted }) => counted === 2600);
   const kinds = world.batches.map(({ calls, isPacked }) => [calls.rows, isPacked]);
-  assert.deepEqual(kinds.at(0), [150, false]);
+  assert.deepEqual(kinds.at(0), [100, false]);
   assert.deepEqual(kinds.at(-1), [500, false]);
   assert.ok(kinds.slice(1, -1).every(([, isPacked]) => isPacked));
   assert.deepEqual(
