@@ -33,7 +33,8 @@ export function insertCalls({ arrayOf, baseMs, instanceId, from, where = sql`tru
       credential_kind, duration_us, request_bytes, response_bytes, peer_address, user_agent, request_id,
       instance_id, error_message, trace_id)
     SELECT ${instantOf(sql`(${baseMs} + ${numbered(numberColumns.time)})`)},
-      (series.head || to_hex(${numbered(numberColumns.counter)}) || series.tail)::uuid, service, method, protocol, code, denial_reason,
+      (series.head || to_hex(${numbered(numberColumns.counter)}) || series.tail)::uuid,
+      service, method, protocol, code, denial_reason,
       ${ofCaller(callerColumns.userId)}, nullif(${ofCaller(callerColumns.apiKeyId)}, ${noKey}), credential_kind,
       ${numbered(numberColumns.durationUs)}, nullif(${numbered(numberColumns.requestBytes)}, -1),
       nullif(${numbered(numberColumns.responseBytes)}, -1), peer.address::inet, user_agent,

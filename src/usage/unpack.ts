@@ -8,7 +8,7 @@ import type { PackStore, Waiting } from "./pack-store.ts";
 export interface UnpackingOptions {
   store: PackStore;
   onError: (message: string, error: unknown) => void;
-  /** Rows that wait at most: while there are more, none are packed. Default 20,000,000, some 2 GB. */
+  /** Rows that wait at most: while there are more, none are packed. Default 20,000,000, some 600 MB. */
   maxRows?: number;
 }
 
