@@ -25,6 +25,7 @@ test("ids of one millisecond are in the order in which they were made", () => {
 
 test("more ids of one millisecond than can be counted differ all the same", () => {
   const ids = Array.from({ length: 10_000 }, () => createId(1_794_000_001_000));
+  assert.ok(ids.every((id) => version7.test(id)));
   assert.equal(new Set(ids).size, ids.length);
 });
 
