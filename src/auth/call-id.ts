@@ -23,6 +23,7 @@ export class IdSeries {
   readonly #ms: number;
   /** The id that was made last, which the next one is written over. */
   readonly #text = Buffer.from("00000000-0000-7000-8000-000000000000");
+  /** Of the next one. */
   #counter: number;
 
   /** Of a time in milliseconds since the epoch. */
@@ -46,11 +47,11 @@ export class IdSeries {
 
   /** Whether there is a next one, of that time. */
   hasNext(ms: number): boolean {
-    return ms === this.#ms && this.#counter < mostCounted;
+    return ms === this.#ms && this.#counter <= mostCounted;
   }
 
   next(): string {
-    return this.at(++this.#counter);
+    return this.at(this.#counter++);
   }
 
   /** The id with this counter. */
