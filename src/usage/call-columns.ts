@@ -1,6 +1,7 @@
 /**
  * The calls of a batch as columns. What most of them share is there once, as reading a value costs
- * Postgres more than looking one up: a call names its kind and its caller by their numbers.
+ * Postgres more than looking one up: a call names its kind, its caller, its peer and the series of its
+ * id by their numbers.
  */
 import type { EndedCall } from "../auth/call.ts";
 import type { IdSeries } from "../auth/call-id.ts";

@@ -7,7 +7,7 @@ import type { EndedCall } from "../auth/call.ts";
 import type { IdSeries } from "../auth/call-id.ts";
 import type { Subject } from "../auth/verdict.ts";
 import { bucketOf } from "./histogram.ts";
-import { Numbering } from "./numbering.ts";
+import { Numbering, RunNumbering } from "./numbering.ts";
 import { RowNumbers } from "./row-numbers.ts";
 import {
   addToRollup,
@@ -66,16 +66,12 @@ export class GatheredCalls {
   readonly #kinds = new Numbering<EndedCall>();
   readonly #callers: Subject[] = [];
   readonly #callerNumbers = new Map<SubjectKey, number>();
-  readonly #peers = new Numbering<string>();
+  readonly #peers = new RunNumbering<string>();
+  readonly #series = new RunNumbering<IdSeries>();
   /** By row. */
   readonly #kin: Kin[] = [];
   readonly #byNumber: Kind[] = [];
   #lastKind: Kind | undefined;
-  #lastPeer: string | undefined;
-  #lastPeerNumber = 0;
-  readonly #series = new Numbering<IdSeries>();
-  #lastSeries: IdSeries | undefined;
-  #lastSeriesNumber = 0;
 
   /** With room for so many calls at first. */
   constructor(room = 64) {
@@ -124,8 +120,9 @@ export class GatheredCalls {
       kin.count.lastUsedMs = Math.max(kin.count.lastUsedMs, call.startedAtMs);
     }
     const row = this.#kin.push(kin) - 1;
-    const peer = this.#peerOf(call.peerAddress);
-    this.numbers.add(row, call, kin.kind, kin.caller, peer, this.#seriesOf(call.idSeries));
+    const peer = this.#peers.numberOf(call.peerAddress);
+    const series = this.#series.numberOf(call.idSeries);
+    this.numbers.add(row, call, kin.kind, kin.caller, peer, series);
     const { id, requestId, errorMessage, traceId } = call;
     if (requestId !== id) this.#requestIds.set(row, requestId);
     if (errorMessage !== undefined) this.#errorMessages.set(row, errorMessage);
@@ -198,22 +195,6 @@ export class GatheredCalls {
       this.#callerNumbers.set(key, number);
     }
     return number;
-  }
-
-  #peerOf(address: string | undefined): number {
-    if (address !== this.#lastPeer) {
-      this.#lastPeer = address;
-      this.#lastPeerNumber = address === undefined ? 0 : this.#peers.numberOf(address, [address]);
-    }
-    return this.#lastPeerNumber;
-  }
-
-  #seriesOf(series: IdSeries): number {
-    if (series !== this.#lastSeries) {
-      this.#lastSeries = series;
-      this.#lastSeriesNumber = this.#series.numberOf(series, [series]);
-    }
-    return this.#lastSeriesNumber;
   }
 }
 

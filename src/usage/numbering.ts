@@ -28,3 +28,23 @@ export class Numbering<Thing> {
     return number;
   }
 }
+
+/** Numbers things that are alike only where they are the same, and of which most often many come in a row. 0: undefined. */
+export class RunNumbering<Thing> {
+  readonly #numbering = new Numbering<Thing>();
+  #last: Thing | undefined;
+  #lastNumber = 0;
+
+  /** The things, each once, in the order of their numbers from 1. */
+  get first(): readonly Thing[] {
+    return this.#numbering.first;
+  }
+
+  numberOf(thing: Thing | undefined): number {
+    if (thing !== this.#last) {
+      this.#last = thing;
+      this.#lastNumber = thing === undefined ? 0 : this.#numbering.numberOf(thing, [thing]);
+    }
+    return this.#lastNumber;
+  }
+}

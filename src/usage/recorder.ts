@@ -30,7 +30,7 @@ export interface RecorderOptions {
   maxPendingRows?: number;
   /** Undefined: each row is written as one. */
   packs?: Pick<Unpacking, "mayPack" | "packed">;
-  /** Batches are packed while more calls than this end a second, see `createBurst`; default 15,000, about as many as can be tailed. */
+  /** Batches are packed while more calls than this end a second: see `createBurst`. Default 15,000, about as many as can be tailed. */
   packAbove?: number;
   onError: (message: string, error: unknown) => void;
 }

@@ -1,22 +1,25 @@
+/** When calls are a burst, by a clock that is set by hand. */
 import assert from "node:assert/strict";
-import { mock, test } from "node:test";
+import { beforeEach, mock, test } from "node:test";
 import { createBurst } from "../../src/usage/burst.ts";
 
-/** Adds batches of `calls` that ended over `everyMs`, one after another, for so long: when they were found to be a burst, in milliseconds; undefined: never. */
+let nowMs = 0;
+mock.method(performance, "now", () => nowMs);
+beforeEach(() => {
+  nowMs = 5000;
+});
+
+/**
+ * Adds batches of so many calls, each of which ended over `everyMs`, one after another for `forMs`. When they
+ * were found to be a burst, in milliseconds; undefined: never.
+ */
 function foundAtMs(calls: number, everyMs: number, forMs: number): number | undefined {
-  let nowMs = 5000;
-  const clock = mock.method(performance, "now", () => nowMs);
-  try {
-    const burst = createBurst(15_000);
-    const startMs = nowMs;
-    while (nowMs < startMs + forMs) {
-      nowMs += everyMs;
-      if (burst.add(calls, everyMs)) return nowMs - startMs;
-    }
-    return undefined;
-  } finally {
-    clock.mock.restore();
+  const burst = createBurst(15_000);
+  for (let atMs = everyMs; atMs <= forMs; atMs += everyMs) {
+    nowMs += everyMs;
+    if (burst.add(calls, everyMs)) return atMs;
   }
+  return undefined;
 }
 
 test("fewer calls than it takes are no burst, however they come", () => {
@@ -39,32 +42,20 @@ test("many more are one at once", () => {
 });
 
 test("calls that waited for the database are one, though they ended long ago", () => {
-  let nowMs = 5000;
-  const clock = mock.method(performance, "now", () => nowMs);
-  try {
-    const burst = createBurst(15_000);
-    nowMs += 60_000;
-    assert.ok(!burst.add(4000, 60_000));
-    nowMs += 20;
-    assert.ok(burst.add(4000, 60_000));
-  } finally {
-    clock.mock.restore();
-  }
+  const burst = createBurst(15_000);
+  nowMs += 60_000;
+  assert.ok(!burst.add(4000, 60_000));
+  nowMs += 20;
+  assert.ok(burst.add(4000, 60_000));
 });
 
 test("a burst is over about a second after its last call", () => {
-  let nowMs = 5000;
-  const clock = mock.method(performance, "now", () => nowMs);
-  try {
-    const burst = createBurst(15_000);
-    for (let n = 0; n < 20; n++) assert.ok(burst.add(4000, 20));
-    nowMs += 1000;
-    assert.ok(burst.add(1, 0));
-    nowMs += 1000;
-    assert.ok(!burst.add(1, 0));
-  } finally {
-    clock.mock.restore();
-  }
+  const burst = createBurst(15_000);
+  for (let n = 0; n < 20; n++) assert.ok(burst.add(4000, 20));
+  nowMs += 1000;
+  assert.ok(burst.add(1, 0));
+  nowMs += 1000;
+  assert.ok(!burst.add(1, 0));
 });
 
 test("where the bound is 0, each call is a burst", () => {
