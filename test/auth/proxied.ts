@@ -37,7 +37,7 @@ export interface ProxiedRow {
   readonly user_agent: string;
 }
 
-/** The rows with a request id and a protocol, once there are so many. */
+/** The rows with a request id and a protocol, as their calls began, once there are so many. */
 export function rowsOf(
   { sql }: Pick<KeyWorld, "sql">,
   protocol: string,
@@ -48,7 +48,7 @@ export function rowsOf(
     () =>
       sql<ProxiedRow[]>`
         SELECT service, method, code, denial_reason, api_key_id, host(peer_address) AS peer_address, user_agent
-        FROM request_logs WHERE protocol = ${protocol} AND request_id = ${requestId} ORDER BY time`,
+        FROM request_logs WHERE protocol = ${protocol} AND request_id = ${requestId} ORDER BY time, id`,
     (rows) => rows.length >= count,
   );
 }
