@@ -1,7 +1,8 @@
 /** Moves the rows of strays, former default partitions, to where they belong, and sweeps out old rows. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type SQL, sql } from "drizzle-orm";
 import { alone } from "./alone.ts";
-import type { Database, Executor } from "./client.ts";
+import { type Database, type Executor, sqlState } from "./client.ts";
 import { mergeByAdding } from "./merge-rollups.ts";
 import { samePeriod, sharedColumns, straysOf } from "./partition-catalog.ts";
 import type { PartitionedTable } from "./partitioned-tables.ts";
@@ -9,11 +10,15 @@ import type { PartitionedTable } from "./partitioned-tables.ts";
 /** Rows a transaction. A writer may wait for one that merges, which therefore has fewer. */
 const rowsMoved = { none: 5000, add: 1000, keep: 1000 };
 const rowsSwept = 5000;
+/** Until the next try, while another instance is in a transaction of its housekeeping. */
+const pauseMs = 50;
+const undefinedTable = "42P01";
 
 /**
  * Moves all rows of a table's strays into the table, some thousand a transaction, and
  * drops each stray that is empty. Where it was stopped, or its process killed, the next
- * one goes on. A row that no partition takes goes to the default one again.
+ * one goes on. Several may be at it at once, by turns. A row that no partition takes
+ * goes to the default one again.
  */
 export async function drainStrays(
   db: Database,
@@ -22,17 +27,34 @@ export async function drainStrays(
   stopped: () => boolean,
 ): Promise<void> {
   for (const stray of await straysOf(db, table)) {
-    // Not minutes: those of a stray may never have been folded, whatever was folded meanwhile.
-    if (table.onMoved !== "add") await sweepOld(db, table, stray, oldest, stopped);
-    // From where the last one ended: what was deleted before that is still in the index.
-    let from: string | undefined;
-    while (!stopped()) {
-      const moved = await alone(db, (tx) => moveRows(tx, table, stray, rowsMoved[table.onMoved], from));
-      if (moved === undefined) return;
-      if (moved.last === null) {
-        await alone(db, (tx) => dropIfEmpty(tx, stray));
-        break;
-      }
+    try {
+      // Not minutes: those of a stray may never have been folded, whatever was folded meanwhile.
+      if (table.onMoved !== "add") await sweepOld(db, table, stray, oldest, stopped);
+      await drain(db, table, stray, stopped);
+    } catch (error) {
+      const isGone = sqlState(error) === undefinedTable && !(await straysOf(db, table)).includes(stray);
+      if (!isGone) throw error;
+    }
+  }
+}
+
+/** Until it is dropped or `stopped`; rejects where another has dropped it. */
+async function drain(
+  db: Database,
+  table: PartitionedTable,
+  stray: string,
+  stopped: () => boolean,
+): Promise<void> {
+  // From where the last one ended: what was deleted before that is still in the index.
+  let from: string | undefined;
+  while (!stopped()) {
+    const moved = await alone(db, (tx) => moveRows(tx, table, stray, rowsMoved[table.onMoved], from));
+    if (moved === undefined) {
+      // Whoever it is may be at something else: readers miss these rows until somebody moves them.
+      await sleep(pauseMs);
+    } else if (moved.last === null) {
+      if (await alone(db, (tx) => dropIfEmpty(tx, stray))) return;
+    } else {
       from = moved.last;
     }
   }

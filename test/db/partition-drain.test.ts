@@ -1,6 +1,7 @@
 /** Rows that lie in a default partition, as after a clock jump or a long stop: moved to where they belong, none lost, none twice. */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type postgres from "postgres";
 import { connect, database } from "../../src/db/client.ts";
 import { makeMissing } from "../../src/db/partitions.ts";
@@ -67,6 +68,39 @@ test("what one that was killed has left undone, the next one does, from several 
 
   await db.keep(later(20));
   assert.deepEqual(await db.places(), { [dayName(0)]: many, [dayName(20)]: many });
+  assert.deepEqual(await db.strays(), []);
+});
+
+test("several that move the same rows take turns: each is moved once, and none gives up", async () => {
+  await db.insertRows(later(-1), 30_000);
+  await replaceDefaults(today);
+  await Promise.all([0, 1, 2, 3].map((n) => db.keep(today, {}, n)));
+  assert.deepEqual(await db.places(), { [dayName(-1)]: 30_000 });
+  const [row] = await sql`SELECT count(DISTINCT id)::int AS ids FROM request_logs`;
+  assert.equal(row?.ids, 30_000);
+  assert.deepEqual(await db.strays(), []);
+});
+
+test("one that another keeps from it goes on once it may: no row is out of sight until the next turn", async () => {
+  await db.insertRows(later(0), many);
+  await replaceDefaults(today);
+  const other = await sql.reserve();
+  let ended = false;
+  try {
+    await other`SELECT pg_advisory_lock(7270951825)`;
+    const keeping = db.keep(today).finally(() => {
+      ended = true;
+    });
+    // It asks a dozen times meanwhile.
+    await sleep(1000);
+    assert.equal(ended, false);
+    await other`SELECT pg_advisory_unlock(7270951825)`;
+    await keeping;
+  } finally {
+    await other`SELECT pg_advisory_unlock_all()`;
+    other.release();
+  }
+  assert.deepEqual(await db.places(), { [dayName(0)]: many });
   assert.deepEqual(await db.strays(), []);
 });
 
