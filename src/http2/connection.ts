@@ -5,27 +5,19 @@
  * unary RPC needs: it makes three native objects and two Node streams for each.
  */
 import type { Socket } from "node:net";
+import { Arrivals } from "./arrivals.ts";
+import { ClosedStreams } from "./closed-streams.ts";
+import { type FrameHandler, FrameParser } from "./frame-parser.ts";
 import { FrameWriter } from "./frame-writer.ts";
-import { FrameReader } from "./frames.ts";
-import { HeaderAssembly } from "./header-assembly.ts";
 import { HeaderDecoder } from "./hpack/decoder.ts";
 import type { HeaderBlock } from "./hpack/header-block.ts";
 import { HpackError } from "./hpack/hpack-error.ts";
+import { IdleWatch } from "./idle-watch.ts";
 import { ResetLimit } from "./reset-limit.ts";
 import { defaultSettings, readSettings } from "./settings.ts";
 import { Http2Stream } from "./stream.ts";
 import { StreamTable } from "./stream-table.ts";
-import {
-  ConnectionError,
-  errorCode,
-  flag,
-  frameType,
-  initialWindowBytes,
-  maxWindowBytes,
-  readUint31,
-  readUint32,
-  setting,
-} from "./wire.ts";
+import { ConnectionError, errorCode, initialWindowBytes, maxWindowBytes, setting } from "./wire.ts";
 
 export interface Http2Options {
   /** Bytes of a request's headers, as HPACK counts them: above, its stream is reset. */
@@ -44,36 +36,25 @@ export interface Http2Options {
   onError: (error: unknown) => void;
 }
 
-/** Begun in a turn of the event loop, before other connections have theirs. */
-const streamsPerTurn = 64;
-/** What came for a stream that was reset here lately is no error: it was on its way. */
-const mostRemembered = 1024;
-/** Ids of streams that have ended: of these it is known that they were. */
-const mostClosed = 64;
 /** For what was said last to leave, where its peer may not read it. */
 const lastWordMs = 5000;
 
-export class Http2Connection {
+export class Http2Connection implements FrameHandler {
   readonly socket: Socket;
   /** The peer's; a socket that has closed does not say it any more. */
   readonly remoteAddress: string | undefined;
   readonly #options: Http2Options;
   readonly #writer: FrameWriter;
-  readonly #reader = new FrameReader((type, flags, id, bytes, from, to) =>
-    this.#onFrame(type, flags, id, bytes, from, to),
-  );
-  readonly #blocks: HeaderAssembly;
+  readonly #frames: FrameParser;
   readonly #decoder: HeaderDecoder;
   readonly #resets: ResetLimit;
   readonly #peer = { ...defaultSettings };
   readonly #streams = new StreamTable();
   /** Streams that wait for room to send, in the order in which they have their turn. */
   readonly #waiting = new Set<Http2Stream>();
-  readonly #resetHere = new Set<number>();
-  readonly #closedLately = new Uint32Array(mostClosed);
-  #closedCount = 0;
-  #arrived: Http2Stream[] = [];
-  #isTurnDue = false;
+  readonly #closed = new ClosedStreams();
+  readonly #arrivals: Arrivals;
+  readonly #idle: IdleWatch;
   #lastId = 0;
   #sendWindow = initialWindowBytes;
   #receiveWindow = initialWindowBytes;
@@ -81,8 +62,6 @@ export class Http2Connection {
   /** GOAWAY was sent: no further streams are begun. */
   #isClosing = false;
   #hasEnded = false;
-  #lastByteMs = performance.now();
-  #idleTimer: NodeJS.Timeout | undefined;
   #isPaused = false;
   #hasMoreRoom = false;
   #lastWord: NodeJS.Timeout | undefined;
@@ -93,9 +72,8 @@ export class Http2Connection {
     this.remoteAddress = socket.remoteAddress;
     this.#options = options;
     this.#writer = new FrameWriter(socket);
-    this.#blocks = new HeaderAssembly(options.maxHeaderBytes, (id, isEnd, isSelfDependent, bytes, from, to) =>
-      this.#onBlock(id, isEnd, isSelfDependent, bytes, from, to),
-    );
+    this.#frames = new FrameParser(options.maxHeaderBytes, this);
+    this.#arrivals = new Arrivals(options.onStream, (error) => this.#fail(error));
     this.#decoder = new HeaderDecoder({
       maxTableBytes: 4096,
       maxListBytes: options.maxHeaderBytes,
@@ -106,12 +84,12 @@ export class Http2Connection {
       [setting.maxConcurrentStreams, options.maxStreams],
       [setting.maxHeaderListSize, options.maxHeaderBytes],
     ]);
-    if (options.idleMs > 0) this.#watchIdle(options.idleMs);
+    this.#idle = new IdleWatch(socket, options.idleMs, () => this.close());
     // Its end is told by "close".
     socket.on("error", () => {
       this.#isBroken = true;
     });
-    socket.on("data", (chunk: Buffer) => this.#onData(chunk));
+    socket.on("data", (chunk: Buffer) => this.#onChunk(chunk));
     socket.on("drain", () => this.#onDrain());
     // What it has not been answered, it would not hear.
     socket.on("end", () => this.#end(errorCode.cancel));
@@ -152,10 +130,7 @@ export class Http2Connection {
 
   writeReset(streamId: number, code: number): void {
     this.#writer.reset(streamId, code);
-    this.#resetHere.add(streamId);
-    if (this.#resetHere.size > mostRemembered) {
-      this.#resetHere.delete(this.#resetHere.values().next().value as number);
-    }
+    this.#closed.wasReset(streamId);
   }
 
   /** Lets the peer send so much more on a stream. */
@@ -165,18 +140,18 @@ export class Http2Connection {
 
   forget(stream: Http2Stream): void {
     this.#streams.delete(stream.id);
-    this.#closedLately[this.#closedCount++ % mostClosed] = stream.id;
+    this.#closed.hasEnded(stream.id);
     this.#waiting.delete(stream);
     if (this.#isClosing) this.#endWhenIdle();
   }
 
   // What the socket brings.
 
-  #onData(chunk: Buffer): void {
+  #onChunk(chunk: Buffer): void {
     if (this.#hasEnded) return;
-    this.#lastByteMs = performance.now();
+    this.#idle.heard();
     try {
-      this.#reader.read(chunk);
+      this.#frames.read(chunk);
       // Once for all that came: there may be a window's update for each byte.
       if (this.#hasMoreRoom) this.#pumpWaiting();
     } catch (error) {
@@ -188,39 +163,11 @@ export class Http2Connection {
       this.#writer.windowUpdate(0, this.#toCredit);
       this.#toCredit = 0;
     }
-    if (!this.#isTurnDue) this.#beginTurn();
+    this.#arrivals.begin();
     // A peer that takes no answers is heard no further.
     if (this.#writer.isFull && !this.#isPaused) {
       this.#isPaused = true;
       this.socket.pause();
-    }
-  }
-
-  /** Begins the streams that have come, some in each turn: one that was reset meanwhile never began. */
-  #beginTurn(): void {
-    this.#isTurnDue = false;
-    let begun = 0;
-    const arrived = this.#arrived;
-    let at = 0;
-    try {
-      for (; at < arrived.length && begun < streamsPerTurn; at++) {
-        const stream = arrived[at] as Http2Stream;
-        if (stream.isClosed) continue;
-        begun++;
-        this.#options.onStream(stream);
-        // What nobody has read by now is kept, without all that was read with it.
-        stream.keepUnread();
-      }
-    } catch (error) {
-      this.#fail(error);
-      return;
-    }
-    if (at === arrived.length) arrived.length = 0;
-    else {
-      this.#arrived = arrived.slice(at);
-      for (const stream of this.#arrived) stream.keepUnread();
-      this.#isTurnDue = true;
-      setImmediate(() => this.#beginTurn());
     }
   }
 
@@ -247,56 +194,15 @@ export class Http2Connection {
     }
   }
 
-  #onFrame(type: number, flags: number, id: number, bytes: Buffer, from: number, to: number): void {
-    // It ended by a frame before, which was read with this one.
-    if (this.#hasEnded) return;
-    this.#blocks.check(type, id);
-    switch (type) {
-      case frameType.data:
-        this.#onDataFrame(flags, id, bytes, from, to);
-        break;
-      case frameType.headers:
-        this.#onHeadersFrame(flags, id, bytes, from, to);
-        break;
-      case frameType.priority:
-        this.#onPriority(id, bytes, from, to);
-        break;
-      case frameType.rstStream:
-        this.#onReset(id, bytes, from, to);
-        break;
-      case frameType.settings:
-        this.#onSettings(flags, id, bytes, from, to);
-        break;
-      case frameType.pushPromise:
-        throw new ConnectionError(errorCode.protocolError, "a client promises nothing");
-      case frameType.ping:
-        this.#onPing(flags, id, bytes, from, to);
-        break;
-      case frameType.goaway:
-        if (id !== 0) throw new ConnectionError(errorCode.protocolError, "GOAWAY on a stream");
-        if (to - from < 8) throw new ConnectionError(errorCode.frameSizeError, "GOAWAY is too short");
-        this.close();
-        break;
-      case frameType.windowUpdate:
-        this.#onWindowUpdate(id, bytes, from, to);
-        break;
-      case frameType.continuation:
-        this.#blocks.continuation(flags, bytes, from, to);
-        break;
-    }
-  }
+  // What frames say.
 
-  #onDataFrame(flags: number, id: number, bytes: Buffer, from: number, to: number): void {
-    if (id === 0) throw new ConnectionError(errorCode.protocolError, "DATA on no stream");
-    const total = to - from;
-    if (total > this.#receiveWindow) {
+  onData(id: number, content: Buffer, bytes: number, isEnd: boolean): void {
+    if (bytes > this.#receiveWindow) {
       throw new ConnectionError(errorCode.flowControlError, "more than the connection's window takes");
     }
-    this.#receiveWindow -= total;
+    this.#receiveWindow -= bytes;
     // Of the connection at once: a stream that is not read must not hold the others up.
-    this.#toCredit += total;
-    const start = contentStart(flags, bytes, from, to);
-    const end = contentEnd(flags, bytes, from, to);
+    this.#toCredit += bytes;
     const stream = this.#streams.get(id);
     if (stream === undefined) {
       this.#onUnknown(id, "DATA");
@@ -306,19 +212,12 @@ export class Http2Connection {
       this.#resetFor(stream, errorCode.streamClosed);
       return;
     }
-    const isEnd = (flags & flag.endStream) !== 0;
-    const wrong = stream.receive(bytes.subarray(start, end), total, isEnd);
+    const wrong = stream.receive(content, bytes, isEnd);
     if (wrong !== undefined) this.#resetFor(stream, wrong);
   }
 
-  #onHeadersFrame(flags: number, id: number, bytes: Buffer, from: number, to: number): void {
-    if (id === 0) throw new ConnectionError(errorCode.protocolError, "HEADERS on no stream");
-    const start = contentStart(flags, bytes, from, to);
-    this.#blocks.headers(flags, id, bytes, start, contentEnd(flags, bytes, from, to));
-  }
-
-  /** A header block is whole: a request's, or its trailers. */
-  #onBlock(
+  /** A request's, or its trailers. */
+  onBlock(
     id: number,
     isEnd: boolean,
     isSelfDependent: boolean,
@@ -360,7 +259,7 @@ export class Http2Connection {
       this.#resetFor(stream, errorCode.protocolError);
       return;
     }
-    this.#arrived.push(stream);
+    this.#arrivals.add(stream);
   }
 
   #refusal(block: HeaderBlock, isSelfDependent: boolean): number | undefined {
@@ -369,36 +268,22 @@ export class Http2Connection {
     return block.malformed !== undefined || isSelfDependent ? errorCode.protocolError : undefined;
   }
 
-  #onPriority(id: number, bytes: Buffer, from: number, to: number): void {
-    if (id === 0) throw new ConnectionError(errorCode.protocolError, "PRIORITY of no stream");
+  onBadPriority(id: number, code: number): void {
     const stream = this.#streams.get(id);
-    const wrong =
-      to - from !== 5
-        ? errorCode.frameSizeError
-        : readUint31(bytes, from) === id
-          ? errorCode.protocolError
-          : undefined;
-    if (wrong === undefined) return;
-    if (stream === undefined) throw new ConnectionError(wrong, "PRIORITY is malformed");
-    this.#resetFor(stream, wrong);
+    if (stream === undefined) throw new ConnectionError(code, "PRIORITY is malformed");
+    this.#resetFor(stream, code);
   }
 
-  #onReset(id: number, bytes: Buffer, from: number, to: number): void {
-    if (to - from !== 4) throw new ConnectionError(errorCode.frameSizeError, "RST_STREAM of an odd length");
+  onReset(id: number, code: number): void {
     if (id > this.#lastId && this.#isClosing) return;
     if (id === 0 || id > this.#lastId) {
       throw new ConnectionError(errorCode.protocolError, "RST_STREAM of a stream that never was");
     }
     if (!this.#resets.take()) throw tooManyResets();
-    this.#streams.get(id)?.closed(readUint32(bytes, from));
+    this.#streams.get(id)?.closed(code);
   }
 
-  #onSettings(flags: number, id: number, bytes: Buffer, from: number, to: number): void {
-    if (id !== 0) throw new ConnectionError(errorCode.protocolError, "SETTINGS on a stream");
-    if (flags & flag.ack) {
-      if (to > from) throw new ConnectionError(errorCode.frameSizeError, "an acknowledgement says nothing");
-      return;
-    }
+  onSettings(bytes: Buffer, from: number, to: number): void {
     const before = this.#peer.initialWindowSize;
     readSettings(this.#peer, bytes, from, to, (most) => this.#writer.setMaxTableBytes(most));
     const more = this.#peer.initialWindowSize - before;
@@ -412,17 +297,15 @@ export class Http2Connection {
     if (more > 0) this.#hasMoreRoom = true;
   }
 
-  #onPing(flags: number, id: number, bytes: Buffer, from: number, to: number): void {
-    if (id !== 0) throw new ConnectionError(errorCode.protocolError, "PING on a stream");
-    if (to - from !== 8) throw new ConnectionError(errorCode.frameSizeError, "PING of an odd length");
-    if (flags & flag.ack) return;
+  onPing(bytes: Buffer, from: number, to: number): void {
     this.#writer.pingAck(bytes, from, to);
   }
 
-  #onWindowUpdate(id: number, bytes: Buffer, from: number, to: number): void {
-    if (to - from !== 4)
-      throw new ConnectionError(errorCode.frameSizeError, "WINDOW_UPDATE of an odd length");
-    const more = readUint31(bytes, from);
+  onGoAway(): void {
+    this.close();
+  }
+
+  onWindowUpdate(id: number, more: number): void {
     if (id === 0) {
       if (more === 0) throw new ConnectionError(errorCode.protocolError, "WINDOW_UPDATE of nothing");
       this.#sendWindow += more;
@@ -459,14 +342,14 @@ export class Http2Connection {
       throw new ConnectionError(errorCode.protocolError, `${what} on a stream that never was`);
     }
     // It was on its way as the stream was reset here.
-    if (this.#resetHere.has(id)) return;
+    if (this.#closed.isReset(id)) return;
     if (what === "DATA") {
       this.writeReset(id, errorCode.streamClosed);
       if (!this.#resets.take()) throw tooManyResets();
       return;
     }
     // Streams that were left out are closed too, but for the protocol never were (RFC 9113, section 5.1.1).
-    const code = this.#closedLately.includes(id) ? errorCode.streamClosed : errorCode.protocolError;
+    const code = this.#closed.isEnded(id) ? errorCode.streamClosed : errorCode.protocolError;
     throw new ConnectionError(code, `${what} on a stream that is closed`);
   }
 
@@ -499,7 +382,8 @@ export class Http2Connection {
   #end(code: number): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    clearTimeout(this.#idleTimer);
+    this.#frames.stop();
+    this.#idle.stop();
     this.#closeStreams(code);
     this.#writer.end();
     this.socket.end();
@@ -508,7 +392,8 @@ export class Http2Connection {
 
   #onClose(): void {
     this.#hasEnded = true;
-    clearTimeout(this.#idleTimer);
+    this.#frames.stop();
+    this.#idle.stop();
     clearTimeout(this.#lastWord);
     this.#closeStreams(this.#isBroken ? errorCode.internalError : errorCode.cancel);
   }
@@ -523,31 +408,6 @@ export class Http2Connection {
       }
     }
   }
-
-  #watchIdle(idleMs: number): void {
-    let written = this.socket.bytesWritten;
-    const look = () => {
-      if (this.socket.bytesWritten !== written) this.#lastByteMs = performance.now();
-      written = this.socket.bytesWritten;
-      const leftMs = this.#lastByteMs + idleMs - performance.now();
-      if (leftMs <= 0) this.close();
-      else this.#idleTimer = setTimeout(look, leftMs).unref();
-    };
-    this.#idleTimer = setTimeout(look, idleMs).unref();
-  }
-}
-
-/** Where the content of a frame begins that may be padded. */
-function contentStart(flags: number, bytes: Buffer, from: number, to: number): number {
-  if (!(flags & flag.padded)) return from;
-  if (to === from || (bytes[from] as number) >= to - from) {
-    throw new ConnectionError(errorCode.protocolError, "a frame is nothing but padding, and more");
-  }
-  return from + 1;
-}
-
-function contentEnd(flags: number, bytes: Buffer, from: number, to: number): number {
-  return flags & flag.padded ? to - (bytes[from] as number) : to;
 }
 
 function tooManyResets(): ConnectionError {
