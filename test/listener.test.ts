@@ -7,6 +7,7 @@ import net, { type AddressInfo, type Socket } from "node:net";
 import { Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { isDeepStrictEqual } from "node:util";
 import grpc from "@grpc/grpc-js";
@@ -99,7 +100,7 @@ async function request1(module: typeof http | typeof https, options: https.Reque
   return { status: response.statusCode, headers: response.headers, body: await text(response) };
 }
 
-const FRAME = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, GOAWAY: 7 };
+const FRAME = { DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, GOAWAY: 7, WINDOW_UPDATE: 8 };
 const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 // HPACK, all from the static table but the authority: GET http://x/
 const GET = Buffer.from([0x82, 0x86, 0x84, 0x41, 0x01, 0x78]);
@@ -373,6 +374,45 @@ test("an HTTP/2 session that rests is told to go away and closed", async (t) => 
   const goaway = frames(await received(socket)).find(({ type }) => type === FRAME.GOAWAY);
   assert.equal(goaway?.payload.readUInt32BE(4), http2.constants.NGHTTP2_NO_ERROR);
   await until(() => listener.connections === 0 && listener.sessions === 0);
+});
+
+test("an HTTP/2 session does not rest while bytes come, though none go", async (t) => {
+  const idleMs = 1500;
+  const { port, listener } = await start(t, describe, { sessionIdleTimeoutMs: idleMs });
+  const socket = connect(t, port);
+  socket.write(Buffer.concat([Buffer.from(PREFACE), frame(FRAME.SETTINGS, 0, 0)]));
+  await until(() => listener.sessions === 1);
+  const endMs = performance.now() + 2.5 * idleMs;
+  while (performance.now() < endMs) {
+    socket.write(frame(FRAME.WINDOW_UPDATE, 0, 0, Buffer.from([0, 0, 0, 1])));
+    await sleep(idleMs / 20);
+  }
+  assert.equal(listener.sessions, 1);
+});
+
+test("many streams of one HTTP/2 connection are begun some at a time: another's are begun between them", async (t) => {
+  const begun: (number | undefined)[] = [];
+  const many = 500;
+  const request = (stream: number) => frame(FRAME.HEADERS, 5, stream, GET);
+  const { port, listener } = await start(
+    t,
+    (req, res) => {
+      // It comes while the first of many is begun.
+      if (begun.length === 0) other.write(request(1));
+      begun.push(req.socket.remotePort);
+      res.end();
+    },
+    { maxStreamsPerConnection: many },
+  );
+  const [busy, other] = [connect(t, port), connect(t, port)];
+  for (const socket of [busy, other]) {
+    socket.write(Buffer.concat([Buffer.from(PREFACE), frame(FRAME.SETTINGS, 0, 0)]));
+  }
+  await until(() => listener.sessions === 2);
+  busy.write(Buffer.concat(Array.from({ length: many }, (_, n) => request(2 * n + 1))));
+  await until(() => begun.length === many + 1);
+  const before = begun.indexOf(other.localPort);
+  assert.ok(before < many / 2, `it waited for ${before} of ${many}`);
 });
 
 test("connections above maxConnections are closed", async (t) => {

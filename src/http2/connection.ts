@@ -382,7 +382,6 @@ export class Http2Connection implements FrameHandler {
   #end(code: number): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    this.#frames.stop();
     this.#idle.stop();
     this.#closeStreams(code);
     this.#writer.end();
@@ -392,7 +391,6 @@ export class Http2Connection implements FrameHandler {
 
   #onClose(): void {
     this.#hasEnded = true;
-    this.#frames.stop();
     this.#idle.stop();
     clearTimeout(this.#lastWord);
     this.#closeStreams(this.#isBroken ? errorCode.internalError : errorCode.cancel);

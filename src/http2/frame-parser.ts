@@ -34,7 +34,6 @@ export class FrameParser {
     this.#onFrame(type, flags, id, bytes, from, to),
   );
   readonly #blocks: HeaderAssembly;
-  #isStopped = false;
 
   constructor(maxHeaderBytes: number, handler: FrameHandler) {
     this.#handler = handler;
@@ -48,13 +47,7 @@ export class FrameParser {
     this.#reader.read(chunk);
   }
 
-  /** Tells no more: of frames that were read with one that ended the connection. */
-  stop(): void {
-    this.#isStopped = true;
-  }
-
   #onFrame(type: number, flags: number, id: number, bytes: Buffer, from: number, to: number): void {
-    if (this.#isStopped) return;
     this.#blocks.check(type, id);
     switch (type) {
       case frameType.data:
