@@ -19,7 +19,7 @@ const amid =
   (bytes: (m: Maker) => Buffer): Steps =>
   (m) => [
     m.post({ body: json("first") }),
-    "settle",
+    1,
     one([bytes(m), m.post({ body: json("next") })]),
     "settle",
     m.post(),

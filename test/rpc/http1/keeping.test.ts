@@ -28,10 +28,7 @@ function table(values: readonly (readonly [name: string, parts: Parts])[]): Tabl
     values.flatMap(([name, parts]) =>
       Object.entries(callers).map(([caller, make]) => [
         `${caller}, ${name}`,
-        [
-          undefined,
-          (m: Maker) => [m.post(), "settle", make(m, parts), "settle", m.post(), "settle", m.get()],
-        ],
+        [undefined, (m: Maker) => [m.post(), 1, make(m, parts), "settle", m.post(), "settle", m.get()]],
       ]),
     ),
   );
