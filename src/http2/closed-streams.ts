@@ -11,21 +11,21 @@ export class ClosedStreams {
   #endedCount = 0;
 
   /** This side has reset it. */
-  wasReset(id: number): void {
+  noteReset(id: number): void {
     this.#reset.add(id);
     if (this.#reset.size > mostReset) this.#reset.delete(this.#reset.values().next().value as number);
   }
 
   /** It was open, and is closed. */
-  hasEnded(id: number): void {
+  noteEnd(id: number): void {
     this.#ended[this.#endedCount++ % mostEnded] = id;
   }
 
-  isReset(id: number): boolean {
+  wasReset(id: number): boolean {
     return this.#reset.has(id);
   }
 
-  isEnded(id: number): boolean {
+  hasEnded(id: number): boolean {
     return this.#ended.includes(id);
   }
 }

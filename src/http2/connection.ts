@@ -130,7 +130,7 @@ export class Http2Connection implements FrameHandler {
 
   writeReset(streamId: number, code: number): void {
     this.#writer.reset(streamId, code);
-    this.#closed.wasReset(streamId);
+    this.#closed.noteReset(streamId);
   }
 
   /** Lets the peer send so much more on a stream. */
@@ -140,7 +140,7 @@ export class Http2Connection implements FrameHandler {
 
   forget(stream: Http2Stream): void {
     this.#streams.delete(stream.id);
-    this.#closed.hasEnded(stream.id);
+    this.#closed.noteEnd(stream.id);
     this.#waiting.delete(stream);
     if (this.#isClosing) this.#endWhenIdle();
   }
@@ -342,14 +342,14 @@ export class Http2Connection implements FrameHandler {
       throw new ConnectionError(errorCode.protocolError, `${what} on a stream that never was`);
     }
     // It was on its way as the stream was reset here.
-    if (this.#closed.isReset(id)) return;
+    if (this.#closed.wasReset(id)) return;
     if (what === "DATA") {
       this.writeReset(id, errorCode.streamClosed);
       if (!this.#resets.take()) throw tooManyResets();
       return;
     }
     // Streams that were left out are closed too, but for the protocol never were (RFC 9113, section 5.1.1).
-    const code = this.#closed.isEnded(id) ? errorCode.streamClosed : errorCode.protocolError;
+    const code = this.#closed.hasEnded(id) ? errorCode.streamClosed : errorCode.protocolError;
     throw new ConnectionError(code, `${what} on a stream that is closed`);
   }
 
