@@ -216,7 +216,6 @@ export class Http2Connection implements FrameHandler {
     if (wrong !== undefined) this.#resetFor(stream, wrong);
   }
 
-  /** A request's, or its trailers. */
   onBlock(
     id: number,
     isEnd: boolean,

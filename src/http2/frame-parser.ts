@@ -1,21 +1,14 @@
 /** What a client's frames say: each is checked for itself, whatever has become of its stream (RFC 9113, section 6). */
 import { FrameReader } from "./frames.ts";
-import { HeaderAssembly } from "./header-assembly.ts";
+import { HeaderAssembly, type OnBlock } from "./header-assembly.ts";
 import { ConnectionError, errorCode, flag, frameType, readUint31, readUint32 } from "./wire.ts";
 
 /** Told of what came. Bytes are a view of what was read, not to be kept. What it throws, `read` throws. */
 export interface FrameHandler {
   /** A piece of a body. `bytes`: with its padding, as flow control counts. */
   onData(streamId: number, content: Buffer, bytes: number, isEnd: boolean): void;
-  /** A header block is whole, at bytes[from..to). `isSelfDependent`: its stream is said to depend on itself. */
-  onBlock(
-    streamId: number,
-    isEnd: boolean,
-    isSelfDependent: boolean,
-    bytes: Buffer,
-    from: number,
-    to: number,
-  ): void;
+  /** A request's header block, or that of its trailers. */
+  onBlock: OnBlock;
   /** A priority that cannot be; priorities are of no account otherwise. `code` is that of the error. */
   onBadPriority(streamId: number, code: number): void;
   onReset(streamId: number, code: number): void;
